@@ -1,0 +1,42 @@
+"""volgrad: mini-batch learning from option markets.
+
+The names below are the front door. Each is loaded on first use, so that `import volgrad` stays instant and
+changes no setting of JAX.
+
+>>> import volgrad
+>>> volgrad.__version__.count(".")
+2
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from volgrad.errors import InputError, VolgradError, WorkError
+    from volgrad.runtime import double_precision
+
+__version__ = "0.1.0"
+
+# where each public name lives
+_HOMES = {
+    "InputError": "volgrad.errors",
+    "VolgradError": "volgrad.errors",
+    "WorkError": "volgrad.errors",
+    "double_precision": "volgrad.runtime",
+}
+
+__all__ = ["InputError", "VolgradError", "WorkError", "__version__", "double_precision"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(
+            f"module 'volgrad' has no attribute '{name}'; it offers {', '.join(sorted(__all__))}"
+        )
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""How data become mini-batches."""

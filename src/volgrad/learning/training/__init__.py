@@ -1,0 +1,1 @@
+"""How mini-batches become a fitted model."""

@@ -1,0 +1,94 @@
+"""Levenberg-Marquardt on batches: Gauss-Newton where its model of the loss holds, gradient descent where not."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PyTree
+
+from volgrad.errors import InputError
+from volgrad.learning.batching.batch import Batch
+from volgrad.learning.training.state import Info, Optimizer, State
+from volgrad.learning.training.task import LeastSquares, Task
+
+__all__ = ["LevenbergMarquardt"]
+
+
+class _Damping(NamedTuple):
+    damping: Float[Array, ""]
+
+
+class LevenbergMarquardt(Optimizer):
+    """Damped Gauss-Newton steps for tasks with residuals (Marquardt 1963, scaled by the diagonal).
+
+    A step is taken only if it lowers the batch's loss; otherwise the damping grows and the variables stay.
+
+    Attributes:
+        damping: at the start, relative to the diagonal of `J'J`.
+        easing: factor on the damping after a step that was taken.
+        tightening: factor after one that was not.
+        largest: longest change of any one variable in a step.
+    """
+
+    damping: float = eqx.field(default=1e-3, static=True)
+    easing: float = eqx.field(default=0.1, static=True)
+    tightening: float = eqx.field(default=10.0, static=True)
+    largest: float = eqx.field(default=4.0, static=True)
+
+    @property
+    def knows_new_loss(self) -> bool:
+        """True: the step is tried before it is taken."""
+        return True
+
+    @property
+    def patience(self) -> int:
+        """One epoch: a Gauss-Newton step that gains nothing will not gain later."""
+        return 1
+
+    def init(self, variables: PyTree) -> _Damping:
+        """Damping to start with."""
+        return _Damping(jnp.full((), self.damping, ravel_pytree(variables)[0].dtype))
+
+    def shrink(self, optimizer_state: _Damping) -> _Damping:
+        """More damping."""
+        return _Damping(optimizer_state.damping * self.tightening)
+
+    def step(self, task: Task, state: State, batch: Batch) -> tuple[State, Info]:
+        """One damped Gauss-Newton step on `batch`.
+
+        Raises:
+            InputError: the task has no residuals.
+        """
+        if not isinstance(task, LeastSquares):
+            raise InputError(f"{type(task).__name__} has no residuals: use Adam or SGD, or derive it from LeastSquares")
+        flat, restore = ravel_pytree(state.variables)
+
+        def residuals(variables):
+            found = task.residuals(restore(variables), batch)
+            return found.value, found
+
+        value, push, found = jax.linearize(residuals, flat, has_aux=True)
+        jacobian = jax.vmap(push, out_axes=1)(jnp.eye(flat.size, dtype=flat.dtype))
+        # a loss that bends away from the square is majorised by the square of equal slope (Huber 1981) [paper]
+        gradient = jacobian.T @ (found.stiffness * value)
+        normal = jacobian.T @ (found.stiffness[:, None] * jacobian)
+        damping = state.optimizer.damping
+        scale = jnp.diagonal(normal)
+        damped = normal + jnp.diag(damping * scale + 1e-12 * scale.max())
+        direction = jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(damped), gradient)
+        candidate = flat - jnp.clip(direction, -self.largest, self.largest)
+        old, new = found.loss, residuals(candidate)[1].loss
+        taken = new < old  # False for NaN
+        weight = jnp.maximum(jnp.where(batch.mask, batch.weight, 0.0).sum(), jnp.finfo(flat.dtype).tiny)
+        factor = jnp.where(taken, self.easing, self.tightening)
+        moved = State(
+            variables=restore(jnp.where(taken, candidate, flat)),
+            statistics=state.statistics,
+            optimizer=_Damping(jnp.clip(damping * factor, 1e-9, 1e12)),
+            key=state.key,
+            samples=state.samples + batch.mask.sum(dtype=jnp.int32),
+        )
+        expected = jnp.where(taken, old - new, 0.5 * gradient @ direction)
+        return moved, Info(jnp.where(taken, new, old) / weight, taken, expected / weight)

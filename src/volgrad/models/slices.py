@@ -1,0 +1,183 @@
+"""A surface made of slices: what a fit says at the listed expiries, and how it is read at every other time.
+
+At a listed expiry the surface is the fitted slice. Between two expiries it is *carried* (`market.clock`): at-the-money
+volatility and normalised smile are smooth in the logarithm of the variance clock, over all expiries of the chain. What
+is carried so is not free of arbitrage by construction, so it is blended, in each interval by itself and from the wings
+inwards, into total variance linear in the clock at fixed log-moneyness, only as far as the certificate demands.
+Before the first expiry the first slice is scaled; after the last one variance is added evenly.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import jax
+import numpy as np
+from jaxtyping import ArrayLike, Float64, Int64
+
+from volgrad.market.clock import carried_level, carried_smile, clock_years, smile_error
+from volgrad.market.implied import total_volatility_from_time_value
+from volgrad.models.grid import NODES, interpolate, spline_curvature
+from volgrad.models.surface import Surface
+from volgrad.runtime import double_precision
+
+__all__ = ["CARRIED", "LINEAR", "PUBLISHED", "SlicedSurface", "slice_variance"]
+
+_REACH = 3.0
+#: Which nodes a slice publishes; the outer ones feel the end of the grid.
+PUBLISHED = np.abs(NODES) <= _REACH
+_K = NODES[PUBLISHED]
+_X_PLACE = np.arange(-3.75, 3.751, 0.125)  # asinh of the normalised log-moneyness on which smiles are carried
+_X = np.sinh(_X_PLACE)
+_YEAR_US = 365.0 * 86_400e6
+
+#: `reach` of an interval whose carried surface is clean everywhere, and of one that is linear everywhere.
+CARRIED, LINEAR = np.inf, 0.0
+
+
+@jax.jit
+def _volatility(time_value, log_moneyness):
+    return total_volatility_from_time_value(time_value, log_moneyness)
+
+
+def slice_variance(time_value: Float64[np.ndarray, "expiries nodes"]) -> Float64[np.ndarray, "expiries published"]:
+    """Total variance at the published nodes from time values at all nodes (solved in log price)."""
+    inner = time_value[:, PUBLISHED]
+    with double_precision():
+        volatility = np.asarray(_volatility(inner, np.broadcast_to(_K, inner.shape)))
+    return _filled(volatility**2)
+
+
+def _filled(variance: Float64[np.ndarray, "expiries published"]) -> Float64[np.ndarray, "expiries published"]:
+    """Far nodes whose time value underflowed go on in a straight line."""
+    for row in variance[~np.isfinite(variance).all(1)]:
+        known = np.flatnonzero(np.isfinite(row))
+        if known.size < 4:
+            continue
+        for last, before, missing in (
+            (known[-1], known[-2], np.arange(known[-1] + 1, row.size)),
+            (known[0], known[1], np.arange(known[0])),
+        ):
+            slope = (row[last] - row[before]) / (_K[last] - _K[before])
+            row[missing] = row[last] + slope * (_K[missing] - _K[last])
+    return variance
+
+
+@dataclass(frozen=True, eq=False)
+class SlicedSurface(Surface):
+    """Total variance on the published nodes of each listed expiry, and how to join them.
+
+    Attributes:
+        ts_us: time of the surface, microseconds since 1970 UTC.
+        expiry_years: ACT/365, ascending, > 0. Shape: (expiries,).
+        forward_usd: of each expiry, dollars. Shape: (expiries,).
+        variance: total variance at the published nodes. Shape: (expiries, published).
+        quoted: outermost log-moneyness that was quoted: low, high. Shape: (expiries, 2).
+        reach: in each interval, how many standard deviations from the money the carried surface is used before
+            it gives way to the linear one; infinite = everywhere. Shape: (expiries - 1,).
+    """
+
+    ts_us: int
+    expiry_years: Float64[np.ndarray, " expiries"]
+    forward_usd: Float64[np.ndarray, " expiries"]
+    variance: Float64[np.ndarray, "expiries published"]
+    quoted: Float64[np.ndarray, "expiries 2"]
+    reach: Float64[np.ndarray, " intervals"] = field(default_factory=lambda: np.empty(0))
+
+    def total_variance(self, log_moneyness: ArrayLike, expiry_years: ArrayLike) -> Float64[np.ndarray, "..."]:
+        """Total variance at any log-moneyness and any time after the surface's own; NaN at or before it."""
+        k, tau = np.broadcast_arrays(np.asarray(log_moneyness, np.float64), np.asarray(expiry_years, np.float64))
+        times, which = np.unique(tau.ravel(), return_inverse=True)
+        alive = times > 0.0  # False for NaN
+        nodal = np.full((times.size, _K.size), np.nan)
+        nodal[alive] = self._at_times(times[alive])
+        found = interpolate(nodal, spline_curvature(nodal, _K), which, k.ravel(), _K)
+        return found.reshape(k.shape)
+
+    def forward(self, expiry_years: ArrayLike) -> Float64[np.ndarray, "..."]:
+        """Forward at any time, dollars: log-linear between expiries, flat outside them."""
+        return np.exp(np.interp(np.asarray(expiry_years), self.expiry_years, np.log(self.forward_usd)))
+
+    @cached_property
+    def _curvature(self) -> Float64[np.ndarray, "expiries published"]:
+        return spline_curvature(self.variance, _K)
+
+    @cached_property
+    def theta(self) -> Float64[np.ndarray, " expiries"]:
+        """At-the-money total variance of each expiry."""
+        return self.variance[:, _K.size // 2].copy()
+
+    @cached_property
+    def _clock(self) -> Float64[np.ndarray, " expiries"]:
+        return self._clock_at(self.expiry_years)
+
+    def _clock_at(self, years: Float64[np.ndarray, " times"]) -> Float64[np.ndarray, " times"]:
+        return clock_years(self.ts_us, self.ts_us + np.rint(years * _YEAR_US).astype(np.int64))
+
+    @cached_property
+    def _smiles(self) -> Float64[np.ndarray, "expiries grid"]:
+        """`ln(vol(x) / vol(0))` of each slice on the common grid of x."""
+        return np.stack([self._smile(index, _X) for index in range(self.theta.size)])
+
+    def _smile(self, index: int, x: Float64[np.ndarray, " points"]) -> Float64[np.ndarray, " points"]:
+        at = x * np.sqrt(self.theta[index])
+        where = np.full(at.size, index)
+        return 0.5 * np.log(interpolate(self.variance, self._curvature, where, at, _K) / self.theta[index])
+
+    @cached_property
+    def _smile_error(self) -> Float64[np.ndarray, "expiries grid"]:
+        low, high = (self.quoted / np.sqrt(self.theta)[:, None]).T
+        return smile_error(_X, low, high)
+
+    def _at_times(self, times: Float64[np.ndarray, " times"]) -> Float64[np.ndarray, "times published"]:
+        nodal = np.empty((times.size, _K.size))
+        after = np.searchsorted(self.expiry_years, times)
+        near = np.minimum(after, self.theta.size - 1)
+        listed = np.abs(self.expiry_years[near] - times) <= 1e-12
+        nodal[listed] = self.variance[near[listed]]
+        early, late = ~listed & (after == 0), ~listed & (after == self.theta.size)
+        clock = self._clock_at(times)
+        for index in np.flatnonzero(early):
+            share = max(clock[index], 1e-12) / self._clock[0]
+            nodal[index] = share * self._slice(0, _K / np.sqrt(share))
+        for index in np.flatnonzero(late):
+            nodal[index] = self.variance[-1] + self.theta[-1] * (clock[index] / self._clock[-1] - 1.0)
+        between = np.flatnonzero(~listed & ~early & ~late)
+        if between.size:
+            nodal[between] = self._between(clock[between], after[between] - 1)
+        return nodal
+
+    def _slice(self, index: int, k: Float64[np.ndarray, " points"]) -> Float64[np.ndarray, " points"]:
+        return interpolate(self.variance, self._curvature, np.full(k.size, index), k, _K)
+
+    def _between(
+        self, clock: Float64[np.ndarray, " times"], left: Int64[np.ndarray, " times"]
+    ) -> Float64[np.ndarray, "times published"]:
+        """Nodal total variance inside the intervals that begin at the expiries `left`."""
+        part = ((clock - self._clock[left]) / (self._clock[left + 1] - self._clock[left]))[:, None]
+        straight = (1.0 - part) * self.variance[left] + part * self.variance[left + 1]
+        reach = self.reach[left] if self.reach.size else np.full(left.size, CARRIED)
+        if not np.any(reach > LINEAR):
+            return straight
+        level = carried_level(self._clock, self.theta, clock)
+        smile = carried_smile(self._clock, self._smiles, clock, self._smile_error)
+        carried = np.empty_like(straight)
+        for index, theta in enumerate(level):
+            x = _K / np.sqrt(theta)
+            ends = (1.0 - part[index]) * self._rest(left[index], x) + part[index] * self._rest(left[index] + 1, x)
+            carried[index] = theta * np.exp(2.0 * (_on_grid(smile[index], x) + ends))
+        x = np.abs(_K[None, :]) / np.sqrt(level)[:, None]
+        share = 1.0 / (1.0 + (x / np.maximum(reach, 1e-9)[:, None]) ** 8)
+        return straight + share * (carried - straight)
+
+    def _rest(self, index: int, x: Float64[np.ndarray, " points"]) -> Float64[np.ndarray, " points"]:
+        """What a slice's own smile has beyond the smile that is carried to its own time."""
+        return self._smile(index, x) - _on_grid(self._own_carried[index], x)
+
+    @cached_property
+    def _own_carried(self) -> Float64[np.ndarray, "expiries grid"]:
+        return carried_smile(self._clock, self._smiles, self._clock, self._smile_error)
+
+
+def _on_grid(smile: Float64[np.ndarray, " grid"], x: Float64[np.ndarray, " points"]) -> Float64[np.ndarray, " points"]:
+    curvature = spline_curvature(smile[None, :], _X_PLACE)
+    return interpolate(smile[None, :], curvature, np.zeros(x.size, np.int64), np.arcsinh(x), _X_PLACE)

@@ -1,0 +1,1 @@
+"""Markets with a known truth, to fit against."""

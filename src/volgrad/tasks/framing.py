@@ -1,0 +1,80 @@
+"""From a chain of quotes to a surface task and its batch: scales, prior, stencils, padding to a ladder of shapes.
+
+Shapes are padded to a ladder so that few programs are compiled for chains of all sizes.
+"""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float64
+
+from volgrad.learning.batching.batch import Batch
+from volgrad.market import black
+from volgrad.market.chain import Chain
+from volgrad.market.clock import clock_years
+from volgrad.models.grid import NODES, stencil
+from volgrad.models.levels import at_the_money_variance
+from volgrad.models.local_vol import Prior, frame
+from volgrad.runtime import double_precision
+from volgrad.tasks.surface import QuoteRows, SurfaceTask, pad_rows
+
+__all__ = ["Framed", "frame_chain", "ladder_size"]
+
+_EXPIRY_LADDER = (3, 6, 10, 14, 20, 32, 48, 64)
+_ROW_LADDER = (48, 128, 256, 384, 512, 768, 1024, 1536, 2048, 4096)
+_NARROWEST = 1e-3  # half-spread in volatility under which a quote is no better than the surface (measured)
+
+
+class Framed(NamedTuple):
+    """A chain made ready for fitting.
+
+    task, data: what `learning.training.loop.fit` takes (numpy leaves).
+    expiries: which expiries of the chain have quotes; the frame holds these.
+    theta: at-the-money total variance by which each was scaled.
+    """
+
+    task: SurfaceTask
+    data: Batch
+    expiries: np.ndarray
+    theta: Float64[np.ndarray, " expiries"]
+
+
+def ladder_size(count: int, ladder: tuple[int, ...]) -> int:
+    """The least rung that holds `count`; beyond the last one, the next multiple of it.
+
+    >>> ladder_size(7, (4, 8)), ladder_size(9, (4, 8))
+    (8, 16)
+    """
+    fitting = [rung for rung in ladder if rung >= count]
+    return fitting[0] if fitting else -(-count // ladder[-1]) * ladder[-1]
+
+
+def frame_chain(chain: Chain, prior: Prior) -> Framed:
+    """Scales, prior and padded quotes of one chain."""
+    expiries, expiry = np.unique(chain.expiry_index, return_inverse=True)
+    years = chain.expiry_years[expiries]
+    theta = at_the_money_variance(chain)
+    stamps = chain.ts_us + np.rint(years * 365.0 * 86_400e6).astype(np.int64)
+    size = ladder_size(expiries.size, _EXPIRY_LADDER)
+    made = frame(clock_years(chain.ts_us, stamps), theta, _diffused(prior.diffused * theta[0]), size, prior)
+    node, weight = stencil(chain.log_moneyness)
+    half_spread = np.maximum(chain.half_spread_iv, _NARROWEST)
+    rows = QuoteRows(
+        expiry.astype(np.int32), node, weight, chain.log_moneyness, chain.mid_iv, half_spread, np.sqrt(years[expiry])
+    )
+    places = ladder_size(chain.n_rows, _ROW_LADDER)
+    mask = np.arange(places) < chain.n_rows
+    task = SurfaceTask(made, np.float64(chain.n_rows))
+    return Framed(task, Batch(pad_rows(rows, places), mask, np.ones(places)), expiries, theta)
+
+
+@jax.jit
+def _time_value(volatility):
+    return black.price(NODES, volatility, NODES >= 0.0)
+
+
+def _diffused(variance: float) -> Float64[np.ndarray, " nodes"]:
+    """Time values after lognormal diffusion by `variance`: where the implicit steps begin."""
+    with double_precision():
+        return np.asarray(_time_value(np.full(NODES.size, np.sqrt(variance))))
