@@ -192,7 +192,7 @@ def _quantlib() -> Solver:
     def one(premium: float, strike: float, is_call: bool) -> float:
         try:
             return QuantLib.blackFormulaImpliedStdDevLiRS(
-                kinds[is_call], strike, 1.0, premium, 1.0, 0.0, QuantLib.nullDouble(), 1.0, 1e-14, 100
+                kinds[is_call], strike, 1.0, premium, 1.0, 0.0, QuantLib.nullDouble(), 1.0, 1e-12, 100
             )
         except RuntimeError:
             return float("nan")

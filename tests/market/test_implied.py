@@ -150,6 +150,12 @@ def test_down_to_underflow(k):
     assert np.all(np.abs(-2 * np.log(value) * (s / k) ** 2 - 1) < 0.05)
 
 
+def test_at_the_money_down_to_underflow():
+    """`v = 2 N(s/2) - 1 -> s / sqrt(2 pi)`, as exactly where the corrections themselves would underflow."""
+    value = np.geomspace(1e-9, 3e-308, 400)
+    np.testing.assert_allclose(invert(value, np.zeros(400)), np.sqrt(2 * np.pi) * value, rtol=6 * EPSILON)
+
+
 @pytest.mark.parametrize(
     ("nearest", "farthest", "in_the_money"), [(0, 3, False), (4, 8, False), (2, 5, True)]
 )

@@ -23,6 +23,7 @@ __all__ = ["call_total_volatility"]
 
 _SQRT_2PI = 2.5066282746310005
 _INVERSE_SQRT_2PI = 0.3989422804014327
+_SMALLEST = 2.2250738585072014e-308
 
 # Nine terms of the Chebyshev series behind MILLS_COEFFICIENTS, in powers: good to 3e-5
 _SHORT_COEFFICIENTS = (
@@ -102,7 +103,7 @@ def _call_total_volatility_jvp(
 def _start(problem: _Problem) -> Float64[Array, "*options"]:
     """A start within 3 % for kappa <= 40, 5 % up to 100 (measured)."""
     # here only, a tiny kappa is lifted to 1 % of the target, which keeps the quotients finite
-    kappa = jnp.maximum(problem.kappa, 0.01 * problem.target)
+    kappa = jnp.maximum(problem.kappa, jnp.maximum(0.01 * problem.target, _SMALLEST))
     # log sinhc(kappa/2), sinhc x = sinh(x) / x: kappa^2/24 near 0, kappa/2 - log kappa far out; fitted to 2 %
     e = 5.0 + kappa * (0.5 + 0.04 * kappa)
     log_sinhc = kappa * kappa * e / (24.0 * e + kappa * kappa * (1.0 + 0.08 * kappa))
@@ -196,4 +197,4 @@ def _householder(
     curvature = (h2 - t2) * q - 1.0
     newton, bend = -f * q, f * curvature
     third = f * bend * (curvature - 1.0) - (3.0 * h2 + t2) * newton * newton
-    return s + s * newton * (1.0 - 0.5 * bend) / (1.0 - bend + (1 / 6) * third)
+    return s * (1.0 + newton * (1.0 - 0.5 * bend) / (1.0 - bend + (1 / 6) * third))

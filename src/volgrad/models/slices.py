@@ -10,17 +10,16 @@ Before the first expiry the first slice is scaled; after the last one variance i
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike, Float64, Int64
+from jaxtyping import Array, ArrayLike, Float64, Int64
 
 from volgrad.market.clock import carried_level, carried_smile, clock_years, smile_error
 from volgrad.market.implied import total_volatility_from_time_value
 from volgrad.models.grid import NODES, interpolate, spline_curvature
 from volgrad.models.surface import Surface
-from volgrad.runtime import double_precision
 
-__all__ = ["CARRIED", "LINEAR", "PUBLISHED", "SlicedSurface", "slice_variance"]
+__all__ = ["CARRIED", "LINEAR", "PUBLISHED", "SlicedSurface", "extended", "slice_variance"]
 
 _REACH = 3.0
 #: Which nodes a slice publishes; the outer ones feel the end of the grid.
@@ -34,21 +33,18 @@ _YEAR_US = 365.0 * 86_400e6
 CARRIED, LINEAR = np.inf, 0.0
 
 
-@jax.jit
-def _volatility(time_value, log_moneyness):
-    return total_volatility_from_time_value(time_value, log_moneyness)
+def slice_variance(time_value: Float64[Array, "expiries nodes"]) -> Float64[Array, "expiries published"]:
+    """Total variance at the published nodes from time values at all nodes (solved in log price; inside `jit`).
 
-
-def slice_variance(time_value: Float64[np.ndarray, "expiries nodes"]) -> Float64[np.ndarray, "expiries published"]:
-    """Total variance at the published nodes from time values at all nodes (solved in log price)."""
+    NaN where a time value has underflowed; see `extended`.
+    """
     inner = time_value[:, PUBLISHED]
-    with double_precision():
-        volatility = np.asarray(_volatility(inner, np.broadcast_to(_K, inner.shape)))
-    return _filled(volatility**2)
+    return total_volatility_from_time_value(inner, jnp.broadcast_to(jnp.asarray(_K), inner.shape)) ** 2
 
 
-def _filled(variance: Float64[np.ndarray, "expiries published"]) -> Float64[np.ndarray, "expiries published"]:
-    """Far nodes whose time value underflowed go on in a straight line."""
+def extended(variance: Float64[np.ndarray, "expiries published"]) -> Float64[np.ndarray, "expiries published"]:
+    """The same, with nodes that have no value going on in a straight line from the last two that have one."""
+    variance = variance.copy()
     for row in variance[~np.isfinite(variance).all(1)]:
         known = np.flatnonzero(np.isfinite(row))
         if known.size < 4:
@@ -119,7 +115,7 @@ class SlicedSurface(Surface):
         return np.stack([self._smile(index, _X) for index in range(self.theta.size)])
 
     def _smile(self, index: int, x: Float64[np.ndarray, " points"]) -> Float64[np.ndarray, " points"]:
-        at = x * np.sqrt(self.theta[index])
+        at = np.clip(x * np.sqrt(self.theta[index]), -_REACH, _REACH)  # nothing is known further out
         where = np.full(at.size, index)
         return 0.5 * np.log(interpolate(self.variance, self._curvature, where, at, _K) / self.theta[index])
 

@@ -13,18 +13,17 @@ from math import pi, sqrt
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import ArrayLike, Float
 
 from volgrad.errors import InputError
 from volgrad.market.special import MILLS_COEFFICIENTS, MILLS_LOWEST
+from volgrad.models.surface import Surface
 
 HALLEY_STEPS = (
     3  # measured: two reach 1e-9 of the implied deviation, three 1e-13, over |k| <= 1.5, 30 s to 3 years
 )
 MILLS_SHIFT, MILLS_SPAN = 5.0, 8.0  # of the expansion in volgrad.market.special
 SQRT_2PI = sqrt(2.0 * pi)
-
-_Numbers = float | Float[np.ndarray, "..."]
 
 
 class Slope(NamedTuple):
@@ -113,7 +112,7 @@ class VarianceClock:
 
 
 @dataclass(frozen=True)
-class TrueSurface:
+class TrueSurface(Surface):
     """Mixture of a calm and a wild eSSVI surface on one variance clock.
 
     `wild_weight` is the wild part's probability and `wild_ratio` its volatility over the whole's; the calm
@@ -154,12 +153,12 @@ class TrueSurface:
         calm_ratio = (1.0 - self.wild_weight * self.wild_ratio) / (1.0 - self.wild_weight)
         return calm_ratio, self.wild_ratio
 
-    def total_variance(self, log_moneyness: _Numbers, expiry_years: _Numbers) -> Float[np.ndarray, "..."]:
+    def total_variance(self, log_moneyness: ArrayLike, expiry_years: ArrayLike) -> Float[np.ndarray, "..."]:
         """Total implied variance at log-moneyness ln(K/F) and expiry in ACT/365 years (broadcast, > 0)."""
         return self.price_and_deviation(log_moneyness, expiry_years)[1] ** 2
 
     def price_and_deviation(
-        self, log_moneyness: _Numbers, expiry_years: _Numbers
+        self, log_moneyness: ArrayLike, expiry_years: ArrayLike
     ) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
         """OTM premium (normalised by the forward; the put's for k < 0) and implied sqrt(total variance)."""
         k, years = np.broadcast_arrays(

@@ -1,15 +1,18 @@
 """Fit chains: each to a certified local-volatility surface, by steps of one optimiser on batches of its quotes."""
 
+import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float64, Int8, Int32
 
-from volgrad.errors import UnknownOptionError, suggest
+from volgrad.errors import InputError, UnknownOptionError, suggest
+from volgrad.learning.batching.batch import Batch
 from volgrad.learning.training.first_order import adam, sgd
 from volgrad.learning.training.least_squares import LevenbergMarquardt
 from volgrad.learning.training.loop import Outcome, Rules, begin, fit
@@ -17,15 +20,17 @@ from volgrad.learning.training.state import Optimizer
 from volgrad.market.chain import Chain
 from volgrad.models.joining import join
 from volgrad.models.local_vol import Prior, slice_time_values, variables_from_shape, whole_shape
-from volgrad.models.slices import SlicedSurface, slice_variance
+from volgrad.models.slices import SlicedSurface, extended, slice_variance
 from volgrad.runtime import double_precision
 from volgrad.tasks.fitted import FittedChain
-from volgrad.tasks.framing import Framed, frame_chain
+from volgrad.tasks.framing import Framed, diffused, frame_chain
+from volgrad.tasks.surface import SurfaceTask
 
-__all__ = ["OPTIMIZERS", "FitOptions", "fit_chain", "fit_chains"]
+__all__ = ["OPTIMIZERS", "FitOptions", "Fitter", "fit_chain", "fit_chains"]
 
 #: Names of the optimisers; `auto` is the one that reaches the target first (measured: LOG.md).
 OPTIMIZERS = ("auto", "lm", "adam", "sgd")
+_BATCH = 64  # quotes a step of adam and sgd
 _EPOCHS = {"lm": 60, "adam": 400, "sgd": 400}
 _STIFFER = (1.0, 0.6, 0.3)  # shrinks the prior's freedom when a surface fails its certificate
 
@@ -38,6 +43,7 @@ class FitOptions:
         optimizer: one of `OPTIMIZERS`.
         batch: quotes a step; None: the whole chain for lm, 64 for adam and sgd.
         warm: begin from the previous chain of the same underlying and split.
+        history: how many previous chains of the same underlying and split the prior's mean leans on.
         seed: of the random key.
         prior: constants of the surface's prior.
     """
@@ -45,130 +51,200 @@ class FitOptions:
     optimizer: str = "auto"
     batch: int | None = None
     warm: bool = False
+    history: int = 0
     seed: int = 0
     prior: Prior = field(default_factory=Prior)
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
             near = suggest(self.optimizer, OPTIMIZERS)
-            raise UnknownOptionError(f"optimizer {self.optimizer!r} is not one of {', '.join(OPTIMIZERS)}", suggestion=near)
+            names = ", ".join(OPTIMIZERS)
+            raise UnknownOptionError(f"optimizer {self.optimizer!r} is not one of {names}", suggestion=near)
+        if self.batch is not None and self.batch < 1:
+            raise InputError(f"a batch must hold 1 quote or more, not {self.batch}")
+        if self.history < 0:
+            raise InputError(f"history must be 0 chains or more, not {self.history}")
 
 
 def fit_chains(
-    chains: Iterable[Chain], options: FitOptions = FitOptions(), progress: Callable[[int], None] = lambda _: None
+    chains: Iterable[Chain], options: FitOptions | None = None, progress: Callable[[int], None] = lambda _: None
 ) -> Iterator[FittedChain]:
-    """Fit chain after chain, in the order given, and yield each as it is done.
-
-    With `options.warm` a chain begins from the last one fitted of its underlying and split.
-    """
-    last: dict[tuple[str, str | None], FittedChain] = {}
+    """Fit chain after chain, in the order given, and yield each as it is done (`Fitter` does the same by hand)."""
+    fitter = Fitter(options or FitOptions())
     for chain in chains:
-        key = (chain.ccy, chain.split)
-        fitted = fit_chain(chain, options, last.get(key) if options.warm else None)
-        last[key] = fitted
+        fitted = fitter.fit(chain)
         progress(1)
         yield fitted
 
 
-def fit_chain(chain: Chain, options: FitOptions = FitOptions(), before: FittedChain | None = None) -> FittedChain:
-    """Fit one chain; `before` is an earlier chain of the same underlying to begin from.
+def fit_chain(chain: Chain, options: FitOptions | None = None) -> FittedChain:
+    """Fit one chain by itself."""
+    return Fitter(options or FitOptions()).fit(chain)
 
-    A surface that fails its certificate is fitted again with a stiffer prior; one that still fails is not published
-    (status "refused").
+
+class Fitter:
+    """Fits chains one after the other, and keeps what carries over: compiled programs and the latest chains.
+
+    Attributes:
+        options: how to fit.
+        compile_seconds: spent on compiling so far; not part of any chain's `fit_ms`.
     """
-    best: FittedChain | None = None
-    for freedom in _STIFFER:
-        prior = options.prior._replace(own=options.prior.own * freedom, smooth=options.prior.smooth * freedom)
-        best = _attempt(chain, options, prior, before)
-        if best.certificate is not None and best.certificate.clean:
-            return best
-    assert best is not None
-    return _refused(best)
+
+    def __init__(self, options: FitOptions) -> None:
+        """Nothing is compiled until the first chain of a shape comes."""
+        self.options = options
+        self.compile_seconds = 0.0
+        self._programs: dict[Any, Any] = {}
+        self._latest: dict[tuple[str, str | None], list[FittedChain]] = {}
+
+    def fit(self, chain: Chain) -> FittedChain:
+        """Fit one chain; the latest ones of its underlying and split serve as `options` says.
+
+        A surface that fails its certificate is fitted again with a stiffer prior; one that still fails is not
+        published (status "refused").
+        """
+        latest = self._latest.setdefault((chain.ccy, chain.split), [])
+        fitted = self._certified(chain, latest)
+        keep = max(self.options.history, int(self.options.warm))
+        if fitted.shape and keep:
+            self._latest[chain.ccy, chain.split] = [*latest, fitted][-keep:]
+        return fitted
+
+    def _certified(self, chain: Chain, latest: Sequence[FittedChain]) -> FittedChain:
+        fitted = None
+        for freedom in _STIFFER:
+            prior = self.options.prior
+            prior = prior._replace(own=prior.own * freedom, smooth=prior.smooth * freedom)
+            fitted = self._attempt(chain, prior, latest)
+            if fitted.certificate is not None and fitted.certificate.clean:
+                return fitted
+        assert fitted is not None
+        return _refused(fitted)
+
+    def _attempt(self, chain: Chain, prior: Prior, latest: Sequence[FittedChain]) -> FittedChain:
+        options = self.options
+        self._program_for_start()
+        began = time.perf_counter()
+        shapes = [one.shape for one in latest[-options.history :]] if options.history else []
+        framed = frame_chain(chain, prior, shapes)
+        start, warm = _start(framed, chain, latest[-1] if options.warm and latest else None)
+        compiled_before = self.compile_seconds
+        program = self._program(framed, start)
+        with double_precision():
+            found = jax.device_get(program(framed.task, framed.data, start, options.seed))
+        count = framed.expiries.size
+        joining = time.perf_counter()
+        surface, certificate = join(_surface(chain, framed, extended(found.variance[:count])))
+        outcome, epochs = Outcome(int(found.outcome)), int(found.epochs)
+        seen = chain.n_rows * np.arange(epochs + 1)
+        stamps = chain.expiry_us[framed.expiries].tolist()
+        return FittedChain(
+            chain=chain,
+            surface=surface,
+            certificate=certificate,
+            status=outcome.name.lower(),
+            why=outcome.advice,
+            iterations=epochs,
+            fit_ms=1e3 * (joining - began - (self.compile_seconds - compiled_before)),
+            certificate_ms=1e3 * (time.perf_counter() - joining),
+            warm=warm,
+            inside=float(found.inside),
+            rmse_vol_points=float(found.rmse),
+            curve=list(zip(seen.tolist(), found.curve[: epochs + 1].tolist(), strict=True)),
+            shape=dict(zip(stamps, found.shape[:count], strict=True)),
+            model_iv=found.model_iv[: chain.n_rows],
+        )
+
+    def _program(self, framed: Framed, start: np.ndarray) -> Any:
+        places = framed.data.clusters
+        name = "lm" if self.options.optimizer == "auto" else self.options.optimizer
+        size = min(self.options.batch or (places if name == "lm" else _BATCH), places)
+        key = (name, size, places, start.size)
+        if key not in self._programs:
+            began = time.perf_counter()
+            with double_precision():
+                call = functools.partial(_fit, name, size)
+                self._programs[key] = jax.jit(call).lower(framed.task, framed.data, start, self.options.seed).compile()
+            self.compile_seconds += time.perf_counter() - began
+        return self._programs[key]
+
+    def _program_for_start(self) -> None:
+        if "start" not in self._programs:
+            began = time.perf_counter()
+            self._programs["start"] = diffused(1.0)
+            self.compile_seconds += time.perf_counter() - began
 
 
-def _refused(fitted: FittedChain) -> FittedChain:
-    certificate = fitted.certificate
-    found = "no finite surface" if certificate is None else f"min g {certificate.min_g:.2g}, min calendar growth {certificate.min_calendar:.2g}"
-    why = f"not published: the surface fails its arbitrage certificate even with a stiff prior ({found})"
-    return FittedChain(
-        fitted.chain, None, certificate, "refused", why, fitted.iterations, fitted.fit_ms, fitted.certificate_ms,
-        fitted.warm, float("nan"), float("nan"), fitted.curve,
+class _Found(NamedTuple):
+    variance: Float64[Array, "expiries published"]
+    shape: Float64[Array, "expiries knots"]
+    model_iv: Float64[Array, " quotes"]
+    outcome: Int8[Array, ""]
+    epochs: Int32[Array, ""]
+    curve: Float64[Array, " epochs"]
+    inside: Float64[Array, ""]
+    rmse: Float64[Array, ""]
+
+
+def _fit(name: str, size: int, task: SurfaceTask, data: Batch, start: Array, seed: int) -> _Found:
+    """The compiled program: fit, and all that is read from the variables."""
+    optimizer = _optimizer(name, size, data.clusters)
+    state = begin(task, optimizer, jax.random.key(seed), start)
+    done = fit(task, optimizer, data, state, size, Rules(epochs=_EPOCHS[name]))
+    variables = done.state.variables
+    metrics = task.evaluate(variables, data)
+    return _Found(
+        slice_variance(slice_time_values(task.frame, variables)),
+        whole_shape(task.frame, variables),
+        task.implied_vol(variables, data.rows),
+        done.outcome,
+        done.epochs,
+        done.curve,
+        metrics["inside"],
+        metrics["rmse_vol_points"],
     )
-
-
-def _attempt(chain: Chain, options: FitOptions, prior: Prior, before: FittedChain | None) -> FittedChain:
-    name = "lm" if options.optimizer == "auto" else options.optimizer
-    began = time.perf_counter()
-    framed = frame_chain(chain, prior)
-    start = _warm_start(framed, chain, before)
-    places = framed.data.mask.shape[0]
-    size = min(options.batch or (places if name == "lm" else 64), places)
-    with double_precision():
-        found = _compiled(name, size, framed.task, framed.data, start, options.seed, start is None)
-        values, shape, model_iv, outcome, epochs, curve, inside, rmse = jax.device_get(found)
-    count = framed.expiries.size
-    fitted_ms = 1e3 * (time.perf_counter() - began)
-    began = time.perf_counter()
-    surface, certificate = join(_surface(chain, framed, values[:count]))
-    outcome = Outcome(int(outcome))
-    seen = chain.n_rows * np.arange(int(epochs) + 1)
-    return FittedChain(
-        chain=chain,
-        surface=surface,
-        certificate=certificate,
-        status=outcome.name.lower(),
-        why=outcome.advice,
-        iterations=int(epochs),
-        fit_ms=fitted_ms,
-        certificate_ms=1e3 * (time.perf_counter() - began),
-        warm=start is not None,
-        inside=float(inside),
-        rmse_vol_points=float(rmse),
-        curve=[(int(quotes), float(loss)) for quotes, loss in zip(seen, curve[: int(epochs) + 1], strict=True)],
-        shape={int(chain.expiry_us[expiry]): shape[place] for place, expiry in enumerate(framed.expiries)},
-        model_iv=model_iv[: chain.n_rows],
-    )
-
-
-def _surface(chain: Chain, framed: Framed, time_value: np.ndarray) -> SlicedSurface:
-    k = chain.log_moneyness
-    rows = [chain.rows(int(expiry)) for expiry in framed.expiries]
-    quoted = np.array([[k[row].min(), k[row].max()] for row in rows])
-    return SlicedSurface(
-        ts_us=chain.ts_us,
-        expiry_years=chain.expiry_years[framed.expiries],
-        forward_usd=chain.forward_usd[framed.expiries],
-        variance=slice_variance(time_value),
-        quoted=quoted,
-    )
-
-
-def _warm_start(framed: Framed, chain: Chain, before: FittedChain | None) -> np.ndarray | None:
-    """Prior coordinates of the shapes that the previous chain had at the same expiries."""
-    if before is None or not before.shape:
-        return None
-    shape = np.asarray(framed.task.frame.mean).copy()
-    known = [(place, before.shape[stamp]) for place, stamp in enumerate(chain.expiry_us[framed.expiries].tolist()) if stamp in before.shape]
-    if not known:
-        return None
-    for place, row in known:
-        shape[place] = row
-    return variables_from_shape(framed.task.frame, shape)
 
 
 def _optimizer(name: str, size: int, places: int) -> Optimizer:
     steps = _EPOCHS[name] * -(-places // size)
-    return {"lm": lambda: LevenbergMarquardt(), "adam": lambda: adam(steps=steps), "sgd": lambda: sgd(steps=steps)}[name]()
+    if name == "lm":
+        return LevenbergMarquardt()
+    return adam(steps=steps) if name == "adam" else sgd(steps=steps)
 
 
-@functools.partial(jax.jit, static_argnames=("name", "size", "cold"))
-def _compiled(name, size, task, data, start, seed, cold):
-    optimizer = _optimizer(name, size, data.clusters)
-    state = begin(task, optimizer, jax.random.key(seed), None if cold else start)
-    done = fit(task, optimizer, data, state, size, Rules(epochs=_EPOCHS[name]))
-    variables = done.state.variables
-    model_iv = task.implied_vol(variables, data.rows)
-    metrics = task.evaluate(variables, data)
-    values = slice_time_values(task.frame, variables)
-    shape = whole_shape(task.frame, variables)
-    return values, shape, model_iv, done.outcome, done.epochs, done.curve, metrics["inside"], metrics["rmse_vol_points"]
+def _surface(chain: Chain, framed: Framed, variance: np.ndarray) -> SlicedSurface:
+    k = chain.log_moneyness
+    rows = [chain.rows(int(expiry)) for expiry in framed.expiries]
+    return SlicedSurface(
+        ts_us=chain.ts_us,
+        expiry_years=chain.expiry_years[framed.expiries],
+        forward_usd=chain.forward_usd[framed.expiries],
+        variance=variance,
+        quoted=np.array([[k[row].min(), k[row].max()] for row in rows]),
+    )
+
+
+def _start(framed: Framed, chain: Chain, before: FittedChain | None) -> tuple[np.ndarray, bool]:
+    """Variables to begin from: the prior's mean, or the shapes that an earlier chain had at the same expiries."""
+    mean = np.asarray(framed.task.frame.mean)
+    cold = np.zeros(framed.task.frame.factor.shape[-1])
+    if before is None:
+        return cold, False
+    stamps = chain.expiry_us[framed.expiries].tolist()
+    shape = mean.copy()
+    for place, stamp in enumerate(stamps):
+        shape[place] = before.shape.get(stamp, mean[place])
+    if not any(stamp in before.shape for stamp in stamps):
+        return cold, False
+    return variables_from_shape(framed.task.frame, shape), True
+
+
+def _refused(fitted: FittedChain) -> FittedChain:
+    found = "no finite surface"
+    if fitted.certificate is not None:
+        found = f"min g {fitted.certificate.min_g:.2g}, min calendar growth {fitted.certificate.min_calendar:.2g}"
+    why = f"not published: the surface fails its arbitrage certificate even with a stiff prior ({found})"
+    nothing = float("nan")
+    return dataclasses.replace(
+        fitted, surface=None, status="refused", why=why, inside=nothing, rmse_vol_points=nothing, shape={}
+    )

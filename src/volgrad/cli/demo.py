@@ -1,0 +1,242 @@
+"""`volgrad demo`: see it work, offline: fit a simulated market whose true surface is known."""
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+import volgrad
+from volgrad import runtime
+from volgrad.cli.common import CommonOptions, print_json, results_console
+from volgrad.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from volgrad.cli.demo_run import Look, Rehearsal
+
+__all__ = ["demo"]
+
+_FRAME_S = 0.08  # least time from one picture to the next
+_LINES = 12  # on output that is no terminal
+_INTERRUPTED = 130
+
+
+@dataclass
+class _Run:
+    """What was done so far; Ctrl-C may end it anywhere."""
+
+    seed: int
+    planned: int
+    rehearsal: "Rehearsal"
+    looks: "list[Look]" = field(default_factory=list)
+    interrupted: bool = False
+
+
+def demo(
+    *,
+    out: Annotated[Path, Parameter(show_default=lambda path: f"./{path}")] = Path("volgrad-demo"),
+    seconds: float = 20.0,
+    seed: int = 0,
+    threads: int | None = None,
+    common: CommonOptions = CommonOptions(),
+) -> int:
+    """Fit a simulated market, live, and compare with its true surface. Needs no data and no network.
+
+    Option quotes of an exchange are simulated from a known arbitrage-free surface, with a volatility shock
+    half-way; each chain is fitted from quotes alone, certified, and compared with the truth.
+
+    Args:
+        out: Folder for report.html, quotes.parquet (what was fitted) and truth.parquet.
+        seconds: About how long to fit; compilation on the first run and the report come on top.
+        seed: Of the simulated market.
+        threads: Most threads to use; all cores by default.
+    """
+    _check(out, seconds, seed)
+    began = time.perf_counter()
+    cache = runtime.start(threads)
+    from volgrad.cli.demo_run import count_compilations, plan, rehearse
+
+    console = _progress_console(quiet=common.json)
+    waiting = "compiling, once for this machine" if cache is None else f"preparing (compiled once, kept in {cache})"
+    with count_compilations() as compilations:
+        with _status(console, waiting):
+            rehearsal = rehearse(seed, time.perf_counter)
+        run = _Run(seed, plan(seconds, rehearsal.pace_s), rehearsal)
+        try:
+            _watch(run, console, time.perf_counter() + seconds, compilations)
+        except KeyboardInterrupt:
+            run.interrupted = True
+    if not run.looks:
+        raise KeyboardInterrupt
+    with _status(console, "writing the report"):
+        files = _write(run, out)
+    told = _told(run, files, time.perf_counter() - began)
+    if common.json:
+        print_json(told)
+    else:
+        _show(told)
+    return _INTERRUPTED if run.interrupted else 0
+
+
+def _check(out: Path, seconds: float, seed: int) -> None:
+    """Refuse before any work what would fail after it."""
+    if not (math.isfinite(seconds) and seconds > 0.0):
+        raise InputError(f"--seconds is {seconds:g}: give how long to fit, a number above 0.")
+    if seed < 0:
+        raise InputError(f"--seed is {seed}: give a whole number from 0 upwards.")
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def _progress_console(*, quiet: bool) -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, quiet=quiet, soft_wrap=not sys.stderr.isatty())
+
+
+def _status(console: "Console", what: str) -> Any:
+    """A spinner on a terminal, a line elsewhere."""
+    if console.is_terminal and not console.quiet:
+        return console.status(f"{what} ...")
+    console.print(f"{what} ...")
+    return nullcontext()
+
+
+def _watch(run: _Run, console: "Console", deadline_s: float, compilations: Callable[[], int]) -> None:
+    """Fit chain after chain while showing it: a picture on a terminal, some lines elsewhere."""
+    from rich.live import Live
+
+    from volgrad.cli.demo_run import follow
+    from volgrad.cli.live_view import LiveView, told
+
+    clock = time.perf_counter
+    pictures = console.is_terminal and not console.quiet and not console.options.ascii_only
+    every = max(run.planned // _LINES, 1)
+    began, view, shown_s = clock(), None, -math.inf
+    with Live(console=console, auto_refresh=False) if pictures else nullcontext() as live:
+        for look in follow(run.seed, run.planned, deadline_s, clock, compilations):
+            run.looks.append(look)
+            done = len(run.looks)
+            if live is None:
+                if look.number % every == 0 or look.stage == "at":
+                    console.print(told(look, run.planned))
+                continue
+            view = view or LiveView(run.planned, look)
+            pace_s = (clock() - began) / done
+            view.add(look, min(pace_s * (run.planned - done), max(deadline_s - clock(), 0.0)))
+            if clock() - shown_s >= _FRAME_S or look.stage == "at" or done == run.planned:
+                live.update(view, refresh=True)
+                shown_s = clock()
+
+
+def _write(run: _Run, out: Path) -> dict[str, Path]:
+    """Write the quotes, the truth and the report; where each lies."""
+    import pyarrow as pa
+
+    from volgrad.data import write_table
+
+    files = {"quotes": out / "quotes.parquet", "truth": out / "truth.parquet"}
+    write_table(files["quotes"], pa.concat_tables([look.simulated.quotes for look in run.looks]))
+    write_table(files["truth"], _truth_table(run.looks))
+    return files
+
+
+def _truth_table(looks: "list[Look]") -> Any:
+    """The true volatility (a fraction) of every expiry on a grid of log-moneyness, in ATM standard deviations."""
+    import numpy as np
+    import pyarrow as pa
+
+    stamps, codes, years, moneyness, vols = [], [], [], [], []
+    reach = np.linspace(-3.0, 3.0, 25)
+    for look in looks:
+        simulated = look.simulated
+        tau = simulated.expiry_years[:, None]
+        k = np.sqrt(simulated.truth.total_variance(0.0, tau)) * reach
+        stamps.append(np.full(k.size, simulated.ts_us))
+        codes += [simulated.ccy] * k.size
+        years.append(np.broadcast_to(tau, k.shape).ravel())
+        moneyness.append(k.ravel())
+        vols.append(simulated.truth.implied_vol(k, tau).ravel())
+    return pa.table(
+        {
+            "ts": pa.array(np.concatenate(stamps), pa.timestamp("us", "UTC")),
+            "ccy": codes,
+            "tau_years": np.concatenate(years),
+            "k": np.concatenate(moneyness),
+            "iv": np.concatenate(vols),
+        }
+    )
+
+
+def _told(run: _Run, files: dict[str, Path], wall_s: float) -> dict[str, Any]:
+    """The result, for `--json` and for the table alike."""
+    import numpy as np
+
+    from volgrad.cli.demo_run import table
+
+    looks = run.looks
+    warm = [look.fit_ms for look in looks if look.fitted.warm and not look.compiled]
+    cold = [look.cold_ms for look in looks if look.cold_ms is not None]
+    late_s = sum(max(look.seconds - run.rehearsal.pace_s, 0.0) for look in looks if look.compiled)
+    return {
+        "version": volgrad.__version__,
+        "command": "demo",
+        "ccy": looks[0].simulated.ccy,
+        "seed": run.seed,
+        "chains": len(looks),
+        "planned": run.planned,
+        "interrupted": run.interrupted,
+        "quotes": sum(look.fitted.chain.n_rows for look in looks),
+        "stages": table(looks),
+        "cold_ms_p50": float(np.median(cold)) if cold else None,
+        "warm_ms_p50": float(np.median(warm)) if warm else None,
+        "compile_s": run.rehearsal.compile_s + late_s,
+        "wall_s": wall_s,
+        "files": files,
+    }
+
+
+def _show(told: dict[str, Any]) -> None:
+    from volgrad.cli.live_view import STAGE_NAMES
+
+    console = results_console()
+    console.print()
+    if told["interrupted"]:
+        console.print(f"Stopped by Ctrl-C after {told['chains']} of {told['planned']} chains.", style="yellow")
+    console.print(_result_table(told["stages"], STAGE_NAMES))
+    console.print("\nErrors are root mean squares against the true surface, in points of implied volatility.")
+    cold, warm = (f"{told[key]:.0f} ms" if told[key] else "not timed" for key in ("cold_ms_p50", "warm_ms_p50"))
+    console.print(f"A chain, fit and certificate (median): cold {cold}, warm from the last chain {warm};")
+    console.print(f"compilation apart: {told['compile_s']:.1f} s of {told['wall_s']:.0f} s in all.\n")
+    for name, path in told["files"].items():
+        console.print(f"{name:8}{path}", soft_wrap=True)
+    console.print("\nNext, your own quotes:  [bold]volgrad fit YOUR.parquet --out DIR[/]")
+    console.print(f"or those of this demo:  [bold]volgrad fit {told['files']['quotes']} --out DIR[/]", soft_wrap=True)
+
+
+def _result_table(stages: list[dict[str, Any]], names: dict[str, str]) -> Any:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.add_column("")
+    for heading in ("chains", "error\nof fit", "error of\nraw mids", "at money:\nfit", "\nraw mids", "inside\nbid-ask", "\narbitrage"):
+        table.add_column(heading, justify="right")
+    for row in stages:
+        values = [
+            f"{row[name]:.2f}"
+            for name in ("rmse_vol_points", "mid_rmse_vol_points", "atm_rmse_vol_points", "mid_atm_rmse_vol_points")
+        ]
+        free = row["clean"] == row["chains"] - row["refused"]
+        arbitrage = "none" if free else f"in {row['chains'] - row['refused'] - row['clean']}"
+        refused = f" ({row['refused']} refused)" if row["refused"] else ""
+        style = "bold" if row["stage"] == "all" else ""
+        cells = (names[row["stage"]], str(row["chains"]), *values, f"{row['inside']:.1%}", arbitrage + refused)
+        table.add_row(*cells, style=style)
+    return table
