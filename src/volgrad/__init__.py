@@ -14,25 +14,37 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from volgrad.errors import InputError, VolgradError, WorkError
     from volgrad.runtime import double_precision
+    from volgrad.tasks.desk import fit
+    from volgrad.tasks.surfaces import Surfaces, load_surfaces
 
 __version__ = "0.1.0"
 
 # where each public name lives
 _HOMES = {
     "InputError": "volgrad.errors",
+    "Surfaces": "volgrad.tasks.surfaces",
     "VolgradError": "volgrad.errors",
     "WorkError": "volgrad.errors",
     "double_precision": "volgrad.runtime",
+    "fit": "volgrad.tasks.desk",
+    "load_surfaces": "volgrad.tasks.surfaces",
 }
 
-__all__ = ["InputError", "VolgradError", "WorkError", "__version__", "double_precision"]
+__all__ = [
+    "InputError",
+    "Surfaces",
+    "VolgradError",
+    "WorkError",
+    "__version__",
+    "double_precision",
+    "fit",
+    "load_surfaces",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(
-            f"module 'volgrad' has no attribute '{name}'; it offers {', '.join(sorted(__all__))}"
-        )
+        raise AttributeError(f"module 'volgrad' has no attribute '{name}'; it offers {', '.join(sorted(__all__))}")
     value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

@@ -1,9 +1,9 @@
 """`volgrad demo`: see it work, offline: fit a simulated market whose true surface is known."""
 
 import math
+import shlex
 import sys
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,8 @@ from volgrad.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from volgrad.cli.demo_run import Look, Rehearsal
+    from volgrad.cli.demo_run import Look
+    from volgrad.tasks.fit import Fitter
 
 __all__ = ["demo"]
 
@@ -33,8 +34,10 @@ class _Run:
     """What was done so far; Ctrl-C may end it anywhere."""
 
     seed: int
+    seconds: float
     planned: int
-    rehearsal: "Rehearsal"
+    threads: int
+    fitter: "Fitter"
     looks: "list[Look]" = field(default_factory=list)
     interrupted: bool = False
 
@@ -44,7 +47,7 @@ def demo(
     out: Annotated[Path, Parameter(show_default=lambda path: f"./{path}")] = Path("volgrad-demo"),
     seconds: float = 20.0,
     seed: int = 0,
-    threads: int | None = None,
+    threads: int = 1,
     common: CommonOptions = CommonOptions(),
 ) -> int:
     """Fit a simulated market, live, and compare with its true surface. Needs no data and no network.
@@ -54,29 +57,30 @@ def demo(
 
     Args:
         out: Folder for report.html, quotes.parquet (what was fitted) and truth.parquet.
-        seconds: About how long to fit; compilation on the first run and the report come on top.
+        seconds: Longest to fit, 8 chains a second; compilation on the first run and the report come on top.
         seed: Of the simulated market.
-        threads: Most threads to use; all cores by default.
+        threads: Most threads to use; chains of this size are fastest on one (measured).
     """
     _check(out, seconds, seed)
     began = time.perf_counter()
     cache = runtime.start(threads)
-    from volgrad.cli.demo_run import count_compilations, plan, rehearse
+    from volgrad.cli.demo_run import plan, rehearse
+    from volgrad.tasks.fit import FitOptions, Fitter
 
     console = _progress_console(quiet=common.json)
-    waiting = "compiling, once for this machine" if cache is None else f"preparing (compiled once, kept in {cache})"
-    with count_compilations() as compilations:
-        with _status(console, waiting):
-            rehearsal = rehearse(seed, time.perf_counter)
-        run = _Run(seed, plan(seconds, rehearsal.pace_s), rehearsal)
-        try:
-            _watch(run, console, time.perf_counter() + seconds, compilations)
-        except KeyboardInterrupt:
-            run.interrupted = True
+    fitter = Fitter(FitOptions(warm=True))
+    kept = "" if cache is None else f", kept in {cache}"
+    with _status(console, f"Compiling the fit (once{kept})"):
+        rehearse(seed, fitter)
+    run = _Run(seed, seconds, plan(seconds), threads, fitter)
+    try:
+        _watch(run, console)
+    except KeyboardInterrupt:
+        run.interrupted = True
     if not run.looks:
         raise KeyboardInterrupt
-    with _status(console, "writing the report"):
-        files = _write(run, out)
+    with _status(console, "Writing the report"):
+        files = _write(run, out, began)
     told = _told(run, files, time.perf_counter() - began)
     if common.json:
         print_json(told)
@@ -91,6 +95,8 @@ def _check(out: Path, seconds: float, seed: int) -> None:
         raise InputError(f"--seconds is {seconds:g}: give how long to fit, a number above 0.")
     if seed < 0:
         raise InputError(f"--seed is {seed}: give a whole number from 0 upwards.")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file: give a folder.")
     out.mkdir(parents=True, exist_ok=True)
 
 
@@ -108,7 +114,7 @@ def _status(console: "Console", what: str) -> Any:
     return nullcontext()
 
 
-def _watch(run: _Run, console: "Console", deadline_s: float, compilations: Callable[[], int]) -> None:
+def _watch(run: _Run, console: "Console") -> None:
     """Fit chain after chain while showing it: a picture on a terminal, some lines elsewhere."""
     from rich.live import Live
 
@@ -118,37 +124,57 @@ def _watch(run: _Run, console: "Console", deadline_s: float, compilations: Calla
     clock = time.perf_counter
     pictures = console.is_terminal and not console.quiet and not console.options.ascii_only
     every = max(run.planned // _LINES, 1)
-    began, view, shown_s = clock(), None, -math.inf
+    began, view, shown_s, told_to = clock(), None, -math.inf, -every
     with Live(console=console, auto_refresh=False) if pictures else nullcontext() as live:
-        for look in follow(run.seed, run.planned, deadline_s, clock, compilations):
+        for look in follow(run.seed, run.planned, run.fitter, run.seconds, clock):
             run.looks.append(look)
-            done = len(run.looks)
+            done = look.number + 1
             if live is None:
-                if look.number % every == 0 or look.stage == "at":
+                if look.number >= told_to + every or look.stage == "at":
                     console.print(told(look, run.planned))
+                    told_to = look.number
                 continue
             view = view or LiveView(run.planned, look)
-            pace_s = (clock() - began) / done
-            view.add(look, min(pace_s * (run.planned - done), max(deadline_s - clock(), 0.0)))
+            view.add(look, (clock() - began) / done * (run.planned - done))
             if clock() - shown_s >= _FRAME_S or look.stage == "at" or done == run.planned:
                 live.update(view, refresh=True)
                 shown_s = clock()
 
 
-def _write(run: _Run, out: Path) -> dict[str, Path]:
+def _write(run: _Run, out: Path, began: float) -> dict[str, Path]:
     """Write the quotes, the truth and the report; where each lies."""
     import pyarrow as pa
 
     from volgrad.data import write_table
+    from volgrad.report import write_report
+    from volgrad.report.shown import chain_name
 
-    files = {"quotes": out / "quotes.parquet", "truth": out / "truth.parquet"}
-    write_table(files["quotes"], pa.concat_tables([look.simulated.quotes for look in run.looks]))
-    write_table(files["truth"], _truth_table(run.looks))
+    files = {name: out / name for name in ("report.html", "quotes.parquet", "truth.parquet")}
+    write_table(files["quotes.parquet"], pa.concat_tables([look.simulated.quotes for look in run.looks]))
+    write_table(files["truth.parquet"], _truth_table(run.looks))
+    truths = {look.simulated.ts_us: look.simulated.truth for look in run.looks}
+    shock = next((look for look in run.looks if look.stage == "at"), None)
+    fitted = [look.fitted for look in run.looks]
+    write_report(
+        files["report.html"],
+        fitted,
+        title=f"volgrad demo: simulated {run.looks[0].simulated.ccy} options, seed {run.seed}",
+        summary={
+            "version": volgrad.__version__,
+            "command": ["volgrad", *sys.argv[1:]],
+            "wall_s": time.perf_counter() - began,
+            "compile_s": run.fitter.compile_seconds,
+            "threads": run.threads,
+            "mode": "single",
+        },
+        chains=() if shock is None else (chain_name(shock.fitted),),
+        truth=lambda chain: truths[chain.ts_us],
+    )
     return files
 
 
 def _truth_table(looks: "list[Look]") -> Any:
-    """The true volatility (a fraction) of every expiry on a grid of log-moneyness, in ATM standard deviations."""
+    """True volatilities (fractions) of every expiry, at 25 places within three ATM standard deviations."""
     import numpy as np
     import pyarrow as pa
 
@@ -183,7 +209,6 @@ def _told(run: _Run, files: dict[str, Path], wall_s: float) -> dict[str, Any]:
     looks = run.looks
     warm = [look.fit_ms for look in looks if look.fitted.warm and not look.compiled]
     cold = [look.cold_ms for look in looks if look.cold_ms is not None]
-    late_s = sum(max(look.seconds - run.rehearsal.pace_s, 0.0) for look in looks if look.compiled)
     return {
         "version": volgrad.__version__,
         "command": "demo",
@@ -191,52 +216,69 @@ def _told(run: _Run, files: dict[str, Path], wall_s: float) -> dict[str, Any]:
         "seed": run.seed,
         "chains": len(looks),
         "planned": run.planned,
+        "seconds": run.seconds,
+        "threads": run.threads,
         "interrupted": run.interrupted,
         "quotes": sum(look.fitted.chain.n_rows for look in looks),
         "stages": table(looks),
         "cold_ms_p50": float(np.median(cold)) if cold else None,
         "warm_ms_p50": float(np.median(warm)) if warm else None,
-        "compile_s": run.rehearsal.compile_s + late_s,
+        "compile_s": run.fitter.compile_seconds,
         "wall_s": wall_s,
         "files": files,
     }
 
 
 def _show(told: dict[str, Any]) -> None:
-    from volgrad.cli.live_view import STAGE_NAMES
-
     console = results_console()
     console.print()
     if told["interrupted"]:
-        console.print(f"Stopped by Ctrl-C after {told['chains']} of {told['planned']} chains.", style="yellow")
-    console.print(_result_table(told["stages"], STAGE_NAMES))
-    console.print("\nErrors are root mean squares against the true surface, in points of implied volatility.")
-    cold, warm = (f"{told[key]:.0f} ms" if told[key] else "not timed" for key in ("cold_ms_p50", "warm_ms_p50"))
-    console.print(f"A chain, fit and certificate (median): cold {cold}, warm from the last chain {warm};")
+        console.print(
+            f"Stopped by Ctrl-C after {told['chains']} of {told['planned']} chains.", style="yellow"
+        )
+    elif told["chains"] < told["planned"]:
+        console.print(
+            f"Fitted {told['chains']} of {told['planned']} chains: no time for more in {told['seconds']:g} s."
+        )
+    console.print(_result_table(told["stages"]))
+    console.print("Errors: root mean squares against the true surface, in volatility points.")
+    from rich.markup import escape
+
+    cold, warm = (
+        f"{told[key]:.0f} ms" if told[key] else "not timed" for key in ("cold_ms_p50", "warm_ms_p50")
+    )
+    console.print(f"A chain, fit and certificate, p50: {cold} cold, {warm} warm (from the last chain);")
     console.print(f"compilation apart: {told['compile_s']:.1f} s of {told['wall_s']:.0f} s in all.\n")
-    for name, path in told["files"].items():
-        console.print(f"{name:8}{path}", soft_wrap=True)
-    console.print("\nNext, your own quotes:  [bold]volgrad fit YOUR.parquet --out DIR[/]")
-    console.print(f"or those of this demo:  [bold]volgrad fit {told['files']['quotes']} --out DIR[/]", soft_wrap=True)
+    files = told["files"]
+    console.print(f"Look at the report:     [bold]{escape(str(files['report.html']))}[/]", soft_wrap=True)
+    console.print("Next, your own quotes:  [bold]volgrad fit YOUR.parquet --out DIR[/]")
+    quotes = shlex.quote(str(files["quotes.parquet"]))
+    console.print(f"or those of this demo:  [bold]volgrad fit {escape(quotes)} --out DIR[/]", soft_wrap=True)
 
 
-def _result_table(stages: list[dict[str, Any]], names: dict[str, str]) -> Any:
+def _result_table(stages: list[dict[str, Any]]) -> Any:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    table.add_column("")
-    for heading in ("chains", "error\nof fit", "error of\nraw mids", "at money:\nfit", "\nraw mids", "inside\nbid-ask", "\narbitrage"):
+    table.add_column("vol\nshock")
+    errors = ("error\nof fit", "of raw\nmids", "ATM error\nof fit", "of raw\nmids")
+    for heading in ("\nchains", *errors, "inside\nbid-ask", "\narbitrage"):
         table.add_column(heading, justify="right")
     for row in stages:
         values = [
             f"{row[name]:.2f}"
-            for name in ("rmse_vol_points", "mid_rmse_vol_points", "atm_rmse_vol_points", "mid_atm_rmse_vol_points")
+            for name in (
+                "rmse_vol_points",
+                "mid_rmse_vol_points",
+                "atm_rmse_vol_points",
+                "mid_atm_rmse_vol_points",
+            )
         ]
-        free = row["clean"] == row["chains"] - row["refused"]
-        arbitrage = "none" if free else f"in {row['chains'] - row['refused'] - row['clean']}"
-        refused = f" ({row['refused']} refused)" if row["refused"] else ""
+        published = row["chains"] - row["refused"]
+        arbitrage = "none" if row["clean"] == published else f"in {published - row['clean']}"
+        refused = f", {row['refused']} refused" if row["refused"] else ""
         style = "bold" if row["stage"] == "all" else ""
-        cells = (names[row["stage"]], str(row["chains"]), *values, f"{row['inside']:.1%}", arbitrage + refused)
+        cells = (row["stage"], str(row["chains"]), *values, f"{row['inside']:.1%}", arbitrage + refused)
         table.add_row(*cells, style=style)
     return table

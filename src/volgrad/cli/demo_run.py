@@ -1,14 +1,12 @@
 """What `volgrad demo` does, without terminal, files or clock: simulate, read, fit, compare with the truth.
 
-Every simulated chain goes the way of a user's file: quote table -> `read_quotes` -> `build` -> `fit_chains`.
+Every simulated chain goes the way of a user's file: quote table -> `read_quotes` -> `build` -> `Fitter`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import jax.monitoring
 import numpy as np
 from jaxtyping import Float64
 
@@ -17,31 +15,14 @@ from volgrad.errors import FitError
 from volgrad.market.chain import Chain
 from volgrad.simulate.comparison import TruthError, truth_error
 from volgrad.simulate.market import SimulatedChain, simulate
-from volgrad.tasks.fit import FitOptions, fit_chain, fit_chains
+from volgrad.tasks.fit import Fitter
 from volgrad.tasks.fitted import FittedChain
 
-__all__ = ["STAGES", "Look", "Middles", "Rehearsal", "count_compilations", "follow", "plan", "rehearse", "table"]
+__all__ = ["STAGES", "Look", "Middles", "follow", "plan", "rehearse", "table"]
 
 STAGES = ("before", "at", "after")  # the volatility shock
-# How many chains to plan: a ladder, so that runs of much the same pace follow the same market.
-_LADDER = (6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 336)
-_FEWEST = _LADDER[0]
-_COLD_FITS = 6  # chains that are also fitted without a start, spread over the run
-_MARGIN = 1.3  # what a chain may take over its rehearsal (assumption)
-_COMPILED = "/jax/core/compile/backend_compile_duration"
-
-
-@dataclass(frozen=True)
-class Rehearsal:
-    """A chain of the calm market and one of the shocked, each fitted cold and warm before anything is timed.
-
-    Attributes:
-        pace_s: seconds a chain takes, from quote table to comparison, everything compiled.
-        compile_s: seconds of the rehearsal over what it would have taken at that pace.
-    """
-
-    pace_s: float
-    compile_s: float
+CHAINS_A_SECOND = 8
+_PARTS = 6  # of the run; the chain that begins each is fitted in any case, and once more without a start
 
 
 @dataclass(frozen=True)
@@ -49,15 +30,14 @@ class Look:
     """One chain of the demo.
 
     Attributes:
-        number: from 0.
+        number: of the simulated chain, from 0.
         stage: one of `STAGES`.
         simulated: the quote table and the truth behind it.
         fitted: what came of it.
         error: the fitted surface against the truth; None where the fit was refused.
         middle: the raw middles of bid and ask against the truth, at the same points.
-        seconds: from quote table to comparison.
-        cold_ms: milliseconds of the same fit without a start from the chain before, certificate included; None
-            where that was not tried, or compiled something.
+        cold_ms: milliseconds of fit and certificate without a start from the chain before; None where that
+            was not tried, or compiled something.
         compiled: whether something was compiled on the way, so that the times say little.
     """
 
@@ -67,7 +47,6 @@ class Look:
     fitted: FittedChain
     error: TruthError | None
     middle: TruthError
-    seconds: float
     cold_ms: float | None
     compiled: bool
 
@@ -96,79 +75,55 @@ class Middles:
         return found
 
 
-@contextmanager
-def count_compilations() -> Iterator[Callable[[], int]]:
-    """How many programs JAX has compiled (or loaded compiled) since the block was entered."""
-    seen: list[float] = []
+def rehearse(seed: int, fitter: Fitter) -> None:
+    """Compile what the demo needs: fit a chain of the calm market and one of the shocked, cold and warm.
 
-    def listen(event: str, duration_secs: float, **_: Any) -> None:
-        if event == _COMPILED:
-            seen.append(duration_secs)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield lambda: len(seen)
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
-
-
-def rehearse(seed: int, clock: Callable[[], float]) -> Rehearsal:
-    """Compile what the demo needs and find its pace."""
-    pair = list(simulate(seed, 2))  # the second is the first after the shock
-    began = clock()
-    for simulated in pair:
-        chain = _read(simulated)
-        fitted = fit_chain(chain, before=fit_chain(chain))
-        _compare(fitted, simulated)
-    middle = clock()
-    for simulated in pair:
-        fitted = fit_chain(_read(simulated), before=fitted)
-        _compare(fitted, simulated)
-    pace_s = 0.5 * (clock() - middle)
-    return Rehearsal(pace_s, max(middle - began - 4.0 * pace_s, 0.0))
-
-
-def plan(seconds: float, pace_s: float) -> int:
-    """How many chains to simulate for `seconds` of fitting.
-
-    >>> plan(20.0, 0.1), plan(0.1, 5.0)
-    (128, 6)
+    They are fitted under another name, so that the demo does not start from them.
     """
-    affordable = seconds / (_MARGIN * pace_s) - _COLD_FITS
-    return max((count for count in _LADDER if count <= affordable), default=_FEWEST)
+    pair = list(simulate(seed, 2))  # the second is the first after the shock
+    for simulated in (*pair, *pair):
+        _compare(fitter.fit(replace(_read(simulated), split="rehearsal")), simulated)
+
+
+def plan(seconds: float) -> int:
+    """How many chains to simulate for at most `seconds` of fitting.
+
+    >>> plan(20.0), plan(0.1)
+    (162, 12)
+    """
+    return _PARTS * max(round(CHAINS_A_SECOND * seconds / _PARTS), 2)
 
 
 def follow(
-    seed: int, chains: int, deadline_s: float, clock: Callable[[], float], compilations: Callable[[], int]
+    seed: int, chains: int, fitter: Fitter, seconds: float, clock: Callable[[], float]
 ) -> Iterator[Look]:
     """Fit chain after chain, each from the surface before it, and compare each with the truth.
 
+    The market is the same however fast the machine: one that falls behind skips chains, but never the shock.
+
     Args:
         seed: of the market.
-        chains: how many to simulate; the shock comes at number `chains // 2`.
-        deadline_s: time of `clock` after which no chain is begun (the first few are in any case).
+        chains: how many to simulate, as `plan` says; the shock comes at number `chains // 2`.
+        fitter: with the option `warm`.
+        seconds: how long the whole run may take.
         clock: seconds, monotonic.
-        compilations: how many programs were compiled so far.
 
     Raises:
         FitError: the quotes of a chain could not be used.
     """
-    arrived: list[tuple[SimulatedChain, float, int]] = []
-
-    def arriving() -> Iterator[Chain]:
-        for number, simulated in enumerate(simulate(seed, chains)):
-            if number >= _FEWEST and clock() > deadline_s:
-                return
-            arrived.append((simulated, clock(), compilations()))
-            yield _read(simulated)
-
-    for number, fitted in enumerate(fit_chains(arriving(), FitOptions(warm=True))):
-        simulated, began, compiled_before = arrived.pop()
+    began, shock = clock(), chains // 2
+    for number, simulated in enumerate(simulate(seed, chains)):
+        milestone = number % (chains // _PARTS) == 0
+        late = clock() - began > seconds * (number + 1) / chains
+        if late and not milestone and number not in (1, shock + 1, chains - 1):
+            continue
+        compiled_s = fitter.compile_seconds
+        fitted = fitter.fit(_read(simulated))
         error, middle = _compare(fitted, simulated)
-        seconds, compiled = clock() - began, compilations() > compiled_before
-        cold_ms = _cold_ms(fitted.chain, compilations) if number % max(chains // _COLD_FITS, 1) == 0 else None
-        stage = STAGES[(number >= chains // 2) + (number > chains // 2)]
-        yield Look(number, stage, simulated, fitted, error, middle, seconds, cold_ms, compiled)
+        compiled = fitter.compile_seconds > compiled_s
+        cold_ms = _cold_ms(fitted.chain, fitter) if milestone else None
+        stage = STAGES[(number >= shock) + (number > shock)]
+        yield Look(number, stage, simulated, fitted, error, middle, cold_ms, compiled)
 
 
 def table(looks: Sequence[Look]) -> list[dict[str, Any]]:
@@ -213,7 +168,8 @@ def _compare(fitted: FittedChain, simulated: SimulatedChain) -> tuple[TruthError
     return error, truth_error(Middles(chain), truth, chain)
 
 
-def _cold_ms(chain: Chain, compilations: Callable[[], int]) -> float | None:
-    before = compilations()
-    fitted = fit_chain(chain)
-    return None if compilations() > before else fitted.fit_ms + fitted.certificate_ms
+def _cold_ms(chain: Chain, fitter: Fitter) -> float | None:
+    """A name that the fitter has not met has no chain before it to start from."""
+    compiled_s = fitter.compile_seconds
+    fitted = fitter.fit(replace(chain, split=f"cold {chain.ts_us}"))
+    return None if fitter.compile_seconds > compiled_s else fitted.fit_ms + fitted.certificate_ms

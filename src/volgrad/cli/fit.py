@@ -104,7 +104,14 @@ def fit(
             advance(1)
     written = _write_answers(out, asked, asked_grid, fitted, built)
     summary = _write_results(
-        out, fitted, built, threads=threads, model=model, compile_s=fitter.compile_seconds, began=began, answers=written
+        out,
+        fitted,
+        built,
+        threads=threads,
+        model=model,
+        compile_s=fitter.compile_seconds,
+        began=began,
+        answers=written,
     )
     if steps_csv is not None:
         _write_steps(steps_csv, fitted)

@@ -1,4 +1,4 @@
-"""The picture of `volgrad demo` while it runs: a smile, the term structure, the error, and where it stands."""
+"""The picture of `volgrad demo` while it runs: a smile, the term structure, the errors, the progress."""
 
 from datetime import UTC, datetime
 from math import log
@@ -14,19 +14,19 @@ from volgrad.cli.demo_run import Look
 
 __all__ = ["STAGE_NAMES", "LiveView", "told"]
 
-STAGE_NAMES = {"before": "before the shock", "at": "at the shock", "after": "after the shock", "all": "all"}
+STAGE_NAMES = {"before": "before the shock", "at": "at the shock", "after": "after the shock"}
 
 _WIDEST, _MARGIN = 132, 6  # characters; the second of an axis with its labels
-_TALLEST, _OTHER_LINES = 12, 15
+_TALLEST, _OTHER_LINES = 13, 12
 _SMILE_DAYS = 30.0  # the expiry nearest to this is shown
 _SMILE_REACH = (-3.0, 2.2)  # standard deviations at the first chain: room on the left for a fall
-_VOL_STEP = 5.0  # vol points to which axes are rounded
+_VOL_STEP = 10.0  # vol points to which axes are rounded
 _QUOTES, _FIT, _TRUTH, _ATM, _RAW = "blue", "bold green", "yellow", "bold green", "magenta"
 _TENORS = ((1, "1d"), (7, "1w"), (30, "1m"), (91, "3m"), (365, "1y"))
 
 
 class LiveView:
-    """Shows the last chain of those that it was given; axes only ever widen, so that the market is seen to move.
+    """Shows the last chain that it was given; axes only ever widen, so that the market is seen to move.
 
     Args:
         planned: how many chains there will be.
@@ -58,6 +58,7 @@ class LiveView:
         """Lay it out for the console's size."""
         width = min(options.max_width, _WIDEST)
         height = max(min(console.height - _OTHER_LINES, _TALLEST), 5)
+        height -= height % 2 == 0  # so that the middle line is the axis's middle
         right = int(0.3 * width)
         plots = Table.grid(padding=(0, 2, 0, 0))
         left_lines = self._smile(width - right - 2 * _MARGIN - 3, height)
@@ -79,7 +80,11 @@ class LiveView:
         chain, surface, truth = self._look.fitted.chain, self._look.fitted.surface, self._look.simulated.truth
         listed = np.flatnonzero(chain.expiry_us == self._expiry_us)
         index = int(listed[0]) if listed.size else 0
-        rows, years, forward = chain.rows(index), float(chain.expiry_years[index]), float(chain.forward_usd[index])
+        rows, years, forward = (
+            chain.rows(index),
+            float(chain.expiry_years[index]),
+            float(chain.forward_usd[index]),
+        )
         x = self._log_strike
         strike = np.log(chain.strike_usd[rows])
         shown = (strike >= x.low) & (strike <= x.high)
@@ -98,7 +103,12 @@ class LiveView:
             canvas.draw(curve)
         expiry = datetime.fromtimestamp(self._expiry_us / 1e6, UTC)
         title = Text.assemble(
-            (f"Smile of {expiry:%d %b} in %: ", "bold"), ("bid-ask", _QUOTES), " ", ("fit", _FIT), " ", ("truth", _TRUTH)
+            (f"Smile of {expiry:%d %b} in %: ", "bold"),
+            ("bid-ask", _QUOTES),
+            " ",
+            ("fit", _FIT),
+            " ",
+            ("truth", _TRUTH),
         )
         labels = [(float(value), f"{np.exp(value):,.0f}") for value in np.log(_round_numbers(x))]
         return plot(title, canvas, self._smile_vol, labels, x)
@@ -121,24 +131,26 @@ class LiveView:
     def _tracks(self, width: int) -> list[Text]:
         """Error of the fit and of the raw middles over the run, on one scale."""
         top = float(np.nanmax([*self._errors, *self._raw, 1e-6]))
-        room = width - 46
+        room = width - 48
         lines = []
         for name, values, style in (("fit", self._errors, _FIT), ("raw mids", self._raw, _RAW)):
-            now = Text.assemble(f"Error against truth, {name:8} ", (f"{values[-1]:5.2f}", "bold"), " vol points  ")
+            now = Text.assemble(
+                f"Error against truth, {name:8} ", (f"{values[-1]:5.2f}", "bold"), " vol points  "
+            )
             lines.append(now.append(sparkline(values, room, top), style))
         return lines
 
     def _standing(self, width: int) -> list[Text | Table]:
-        look, done = self._look, len(self._errors)
+        look = self._look
         fitted = look.fitted
         numbers = Text.assemble(
             f"Inside bid-ask {fitted.inside:4.0%} of {fitted.chain.n_rows} quotes   ",
             _arbitrage(look),
-            f"   {look.fit_ms:.0f} ms ({fitted.status}, {fitted.iterations} passes)",
+            f"   {look.fit_ms:.0f} ms, {fitted.status}",
         )
         line = Table.grid(padding=(0, 2, 0, 0))
-        bar = ProgressBar(total=self._planned, completed=done, width=max(width - 40, 10))
-        line.add_row(bar, f"chain {done} of {self._planned}", f"{self._seconds_left:.0f} s left")
+        bar = ProgressBar(total=self._planned, completed=look.number + 1, width=max(width - 40, 10))
+        line.add_row(bar, f"chain {look.number + 1} of {self._planned}", f"{self._seconds_left:.0f} s left")
         return [numbers, line]
 
 

@@ -68,6 +68,7 @@ def certify(
     wings = np.stack([variance[:, 0] - variance[:, 1], variance[:, -1] - variance[:, -2]]) / (k[-1] - k[-2])
     least_g = float(np.min(np.where(np.isfinite(g), g, -np.inf)))
     least_growth = float(np.min(np.where(np.isfinite(growth), growth, -np.inf)))
-    clean = least_g >= LEAST_G and least_growth >= LEAST_GROWTH and bool(np.all(wings <= 2.0))
+    sound = bool(np.all(variance > 0.0)) and bool(np.all(wings <= 2.0))
+    clean = sound and least_g >= LEAST_G and least_growth >= LEAST_GROWTH
     ends = (float(expiry_years[0]), float(expiry_years[-1]))
     return Certificate(clean, least_g, least_growth, (-reach, reach), ends)

@@ -79,19 +79,18 @@ def interpolate(
 ) -> Float64[np.ndarray, " points"]:
     """The spline of one slice at each point; beyond the last node it goes on in a straight line."""
     inside = np.clip(at, nodes[0], nodes[-1])
-    right = np.clip(np.searchsorted(nodes, inside), 1, nodes.size - 1)
-    left = right - 1
-    gap = nodes[right] - nodes[left]
+    left = np.clip(np.searchsorted(nodes, inside), 1, nodes.size - 1) - 1
+    gap = np.diff(nodes)[left]
     up = (inside - nodes[left]) / gap
     down = 1.0 - up
-    value_left, value_right = values[slice_index, left], values[slice_index, right]
-    bend_left, bend_right = curvature[slice_index, left], curvature[slice_index, right]
-    found = (
-        down * value_left
-        + up * value_right
-        + ((down**3 - down) * bend_left + (up**3 - up) * bend_right) * gap**2 / 6.0
-    )
-    slope = (value_right - value_left) / gap + gap / 6.0 * (
-        (3.0 * up**2 - 1.0) * bend_right - (3.0 * down**2 - 1.0) * bend_left
-    )
-    return found + slope * (at - inside)
+    place = slice_index * nodes.size + left
+    value, bend = values.ravel(), curvature.ravel()
+    value_left, value_right = value[place], value[place + 1]
+    bend_left, bend_right = bend[place] * gap / 6.0, bend[place + 1] * gap / 6.0
+    found = down * value_left + up * value_right
+    found -= down * up * gap * ((1.0 + down) * bend_left + (1.0 + up) * bend_right)
+    beyond = at - inside
+    if not beyond.any():
+        return found
+    slope = (value_right - value_left) / gap + (3.0 * up**2 - 1.0) * bend_right - (3.0 * down**2 - 1.0) * bend_left
+    return found + slope * beyond

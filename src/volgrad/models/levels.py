@@ -29,7 +29,8 @@ def at_the_money_variance(chain: Chain) -> Float64[np.ndarray, " expiries"]:
 
 
 def _parabola_at_zero(log_moneyness: np.ndarray, mid: np.ndarray, half_spread: np.ndarray, years: float) -> float:
-    nearest = float(mid[np.argmin(np.abs(log_moneyness))])
+    # the median of a few: the nearest quote may be the wild one
+    nearest = float(np.median(mid[np.argsort(np.abs(log_moneyness), kind="stable")[:3]]))
     x = log_moneyness / (nearest * np.sqrt(years))
     if x.size < 4 or np.count_nonzero(np.abs(x) < 1.5) < 3:
         return nearest

@@ -60,11 +60,11 @@ class Frame(NamedTuple):
     start: time values before the first step. Shape: (nodes,).
     """
 
-    log_step: Float64[Array, " expiries"]
-    basis: Float64[Array, "expiries nodes knots"]
-    mean: Float64[Array, "expiries knots"]
-    factor: Float64[Array, "expiries knots variables"]
-    start: Float64[Array, " nodes"]
+    log_step: Float64[Array | np.ndarray, " expiries"]
+    basis: Float64[Array | np.ndarray, "expiries nodes knots"]
+    mean: Float64[Array | np.ndarray, "expiries knots"]
+    factor: Float64[Array | np.ndarray, "expiries knots variables"]
+    start: Float64[Array | np.ndarray, " nodes"]
 
 
 def _matern52(distance: np.ndarray) -> np.ndarray:
@@ -140,8 +140,8 @@ def frame(
     growth = np.diff(theta, prepend=prior.diffused * theta[0])
     shape_modes, time_modes = _shape_modes(prior), _time_modes(clock_years, prior)
     weight = (time_modes**2).sum(0)[:, None] * (shape_modes**2).sum(0)[None, :]
+    chosen = np.argsort(-weight.ravel(), kind="stable")[: prior.modes_per_expiry * count]
     modes = prior.modes_per_expiry * size
-    chosen = np.argsort(-weight.ravel(), kind="stable")[:modes]
     time_index, shape_index = np.divmod(chosen, shape_modes.shape[1])
     factor = np.zeros((size, _KNOT_COUNT, modes + size))
     factor[:count, :, : chosen.size] = time_modes[:, None, time_index] * shape_modes[None, :, shape_index]
@@ -156,9 +156,7 @@ def whole_shape(frame: Frame, variables: Float64[Array, " variables"]) -> Float6
     return frame.mean + jnp.einsum("ekv,v->ek", frame.factor, variables)
 
 
-def slice_time_values(
-    frame: Frame, variables: Float64[Array, " variables"]
-) -> Float64[Array, "expiries nodes"]:
+def slice_time_values(frame: Frame, variables: Float64[Array, " variables"]) -> Float64[Array, "expiries nodes"]:
     """Time values at every expiry's nodes: free of butterfly and calendar arbitrage for any variables."""
     shape = whole_shape(frame, variables)
     log_step = frame.log_step[:, None] + jnp.einsum("enk,ek->en", frame.basis, shape)

@@ -10,16 +10,19 @@ Before the first expiry the first slice is scaled; after the last one variance i
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float64, Int64
 
+from volgrad.market.black import price
 from volgrad.market.clock import carried_level, carried_smile, clock_years, smile_error
 from volgrad.market.implied import total_volatility_from_time_value
 from volgrad.models.grid import NODES, interpolate, spline_curvature
 from volgrad.models.surface import Surface
+from volgrad.runtime import double_precision
 
-__all__ = ["CARRIED", "LINEAR", "PUBLISHED", "SlicedSurface", "extended", "slice_variance"]
+__all__ = ["CARRIED", "LINEAR", "MIXED", "PUBLISHED", "SlicedSurface", "extended", "slice_variance"]
 
 _REACH = 3.0
 #: Which nodes a slice publishes; the outer ones feel the end of the grid.
@@ -29,8 +32,9 @@ _X_PLACE = np.arange(-3.75, 3.751, 0.125)  # asinh of the normalised log-moneyne
 _X = np.sinh(_X_PLACE)
 _YEAR_US = 365.0 * 86_400e6
 
-#: `reach` of an interval whose carried surface is clean everywhere, and of one that is linear everywhere.
-CARRIED, LINEAR = np.inf, 0.0
+#: `reach` of an interval: carried everywhere; linear in total variance everywhere; linear in premium, which mixes two
+#: densities and so is free of arbitrage whatever the slices.
+CARRIED, LINEAR, MIXED = np.inf, 0.0, -1.0
 
 
 def slice_variance(time_value: Float64[Array, "expiries nodes"]) -> Float64[Array, "expiries published"]:
@@ -42,7 +46,9 @@ def slice_variance(time_value: Float64[Array, "expiries nodes"]) -> Float64[Arra
     return total_volatility_from_time_value(inner, jnp.broadcast_to(jnp.asarray(_K), inner.shape)) ** 2
 
 
-def extended(variance: Float64[np.ndarray, "expiries published"]) -> Float64[np.ndarray, "expiries published"]:
+def extended(
+    variance: Float64[np.ndarray, "expiries published"],
+) -> Float64[np.ndarray, "expiries published"]:
     """The same, with nodes that have no value going on in a straight line from the last two that have one."""
     variance = variance.copy()
     for row in variance[~np.isfinite(variance).all(1)]:
@@ -69,7 +75,7 @@ class SlicedSurface(Surface):
         variance: total variance at the published nodes. Shape: (expiries, published).
         quoted: outermost log-moneyness that was quoted: low, high. Shape: (expiries, 2).
         reach: in each interval, how many standard deviations from the money the carried surface is used before
-            it gives way to the linear one; infinite = everywhere. Shape: (expiries - 1,).
+            it gives way to the linear one; infinite = everywhere, -1 = linear in premium. Shape: (expiries - 1,).
     """
 
     ts_us: int
@@ -112,12 +118,15 @@ class SlicedSurface(Surface):
     @cached_property
     def _smiles(self) -> Float64[np.ndarray, "expiries grid"]:
         """`ln(vol(x) / vol(0))` of each slice on the common grid of x."""
-        return np.stack([self._smile(index, _X) for index in range(self.theta.size)])
+        return self._smile(np.arange(self.theta.size), np.broadcast_to(_X, (self.theta.size, _X.size)))
 
-    def _smile(self, index: int, x: Float64[np.ndarray, " points"]) -> Float64[np.ndarray, " points"]:
-        at = np.clip(x * np.sqrt(self.theta[index]), -_REACH, _REACH)  # nothing is known further out
-        where = np.full(at.size, index)
-        return 0.5 * np.log(interpolate(self.variance, self._curvature, where, at, _K) / self.theta[index])
+    def _smile(
+        self, index: Int64[np.ndarray, " rows"], x: Float64[np.ndarray, "rows points"]
+    ) -> Float64[np.ndarray, "rows points"]:
+        """`ln(vol(x) / vol(0))` of the slices `index`."""
+        theta = self.theta[index][:, None]
+        at = np.clip(x * np.sqrt(theta), -_REACH, _REACH)  # nothing is known further out
+        return 0.5 * np.log(_spline_rows(self.variance, self._curvature, index, at, _K) / theta)
 
     @cached_property
     def _smile_error(self) -> Float64[np.ndarray, "expiries grid"]:
@@ -152,28 +161,58 @@ class SlicedSurface(Surface):
         part = ((clock - self._clock[left]) / (self._clock[left + 1] - self._clock[left]))[:, None]
         straight = (1.0 - part) * self.variance[left] + part * self.variance[left + 1]
         reach = self.reach[left] if self.reach.size else np.full(left.size, CARRIED)
+        for row in np.flatnonzero(reach < LINEAR):
+            straight[row] = _mixed(self.variance[left[row]], self.variance[left[row] + 1], part[row, 0])
         if not np.any(reach > LINEAR):
             return straight
         level = carried_level(self._clock, self.theta, clock)
         smile = carried_smile(self._clock, self._smiles, clock, self._smile_error)
-        carried = np.empty_like(straight)
-        for index, theta in enumerate(level):
-            x = _K / np.sqrt(theta)
-            ends = (1.0 - part[index]) * self._rest(left[index], x) + part[index] * self._rest(left[index] + 1, x)
-            carried[index] = theta * np.exp(2.0 * (_on_grid(smile[index], x) + ends))
-        x = np.abs(_K[None, :]) / np.sqrt(level)[:, None]
-        share = 1.0 / (1.0 + (x / np.maximum(reach, 1e-9)[:, None]) ** 8)
+        x = _K[None, :] / np.sqrt(level)[:, None]
+        place = np.arcsinh(x)
+        # a slice's own smile has something beyond the one that is carried to its own time: that is met at both ends
+        own = self._own_carried
+        ends = [self._smile(index, x) - _on_grid(own[index], place) for index in (left, left + 1)]
+        carried = level[:, None] * np.exp(2.0 * (_on_grid(smile, place) + (1.0 - part) * ends[0] + part * ends[1]))
+        share = 1.0 / (1.0 + (np.abs(x) / np.maximum(reach, 1e-9)[:, None]) ** 8)
+        share[reach <= LINEAR] = 0.0
         return straight + share * (carried - straight)
-
-    def _rest(self, index: int, x: Float64[np.ndarray, " points"]) -> Float64[np.ndarray, " points"]:
-        """What a slice's own smile has beyond the smile that is carried to its own time."""
-        return self._smile(index, x) - _on_grid(self._own_carried[index], x)
 
     @cached_property
     def _own_carried(self) -> Float64[np.ndarray, "expiries grid"]:
         return carried_smile(self._clock, self._smiles, self._clock, self._smile_error)
 
 
-def _on_grid(smile: Float64[np.ndarray, " grid"], x: Float64[np.ndarray, " points"]) -> Float64[np.ndarray, " points"]:
-    curvature = spline_curvature(smile[None, :], _X_PLACE)
-    return interpolate(smile[None, :], curvature, np.zeros(x.size, np.int64), np.arcsinh(x), _X_PLACE)
+@jax.jit
+def _mixture(first, second, part):
+    calls = jnp.asarray(_K >= 0.0)
+    values = [price(jnp.asarray(_K), jnp.sqrt(variance), calls) for variance in (first, second)]
+    # both time values may have underflowed: the logarithm's solver says NaN there
+    mixed = (1.0 - part) * values[0] + part * values[1]
+    return total_volatility_from_time_value(mixed, jnp.asarray(_K)) ** 2
+
+
+def _mixed(
+    first: Float64[np.ndarray, " published"], second: Float64[np.ndarray, " published"], part: float
+) -> Float64[np.ndarray, " published"]:
+    """Total variance of the premiums between two slices, linear in `part`."""
+    with double_precision():
+        return extended(np.asarray(_mixture(first, second, part))[None])[0]
+
+
+def _on_grid(
+    smile: Float64[np.ndarray, "rows grid"], place: Float64[np.ndarray, "rows points"]
+) -> Float64[np.ndarray, "rows points"]:
+    """Smiles on the common grid, read at `place = asinh(x)`."""
+    rows = np.arange(smile.shape[0])
+    return _spline_rows(smile, spline_curvature(smile, _X_PLACE), rows, place, _X_PLACE)
+
+
+def _spline_rows(
+    values: Float64[np.ndarray, "slices nodes"],
+    curvature: Float64[np.ndarray, "slices nodes"],
+    index: Int64[np.ndarray, " rows"],
+    at: Float64[np.ndarray, "rows points"],
+    nodes: Float64[np.ndarray, " nodes"],
+) -> Float64[np.ndarray, "rows points"]:
+    which = np.repeat(index, at.shape[1])
+    return interpolate(values, curvature, which, at.ravel(), nodes).reshape(at.shape)

@@ -33,7 +33,8 @@ class Surface(abc.ABC):
         self, log_moneyness: ArrayLike, expiry_years: ArrayLike, is_call: ArrayLike
     ) -> Float64[np.ndarray, "..."]:
         """Premium as a fraction of the forward: the coin premium of an inverse option; times `F`, dollars."""
-        volatility = np.sqrt(self.total_variance(log_moneyness, expiry_years))
+        expired = np.asarray(expiry_years, np.float64) <= 0.0  # worth the intrinsic value
+        volatility = np.where(expired, 0.0, np.sqrt(self.total_variance(log_moneyness, expiry_years)))
         with double_precision():
             return np.asarray(black.price(np.asarray(log_moneyness, np.float64), volatility, np.asarray(is_call)))
 

@@ -117,7 +117,7 @@ def tenor_text(expiry_years: float) -> str:
     """
     days = 365.0 * expiry_years
     if days < 1.0:
-        return f"{24.0 * days:.3g} h"
+        return f"{24.0 * days:.2g} h"
     return f"{days:.1f} d" if days < 10.0 else f"{days:.0f} d"
 
 

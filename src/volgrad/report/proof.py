@@ -55,10 +55,9 @@ def _map(shown: Shown, k: np.ndarray, years: np.ndarray, values: np.ndarray, nam
     sheet = {
         "type": "heatmap", "x": numbers(_warped(k, _reach(shown))), "y": numbers(log_days(years)),
         "z": numbers(np.clip(values, _LEAST, _MOST), 3), "zmin": _LEAST, "zmax": _MOST, "colorscale": _SCALE,
-        "text": [f"{at:.3g}" for at in k],
         "hovertemplate": name + " %{z:.3g}<extra></extra>",
         "colorbar": {
-            "thickness": 10, "outlinewidth": 0, "tickvals": [_LEAST, 0, 1, _MOST],
+            "thickness": 10, "outlinewidth": 0, "len": 0.92, "y": 0, "yanchor": "bottom", "tickvals": [_LEAST, 0, 1, _MOST],
             "ticktext": ["< 0", "0", "1", "≥ 2"],
         },
     }  # fmt: skip
@@ -66,7 +65,7 @@ def _map(shown: Shown, k: np.ndarray, years: np.ndarray, values: np.ndarray, nam
         line(_warped(side, _reach(shown)), log_days(shown.surface.expiry_years), "rgba(255,255,255,.9)", width=1.5)
         for side in shown.surface.quoted.T
     ]
-    return [{key: value for key, value in sheet.items() if key != "text"}, *bounds]
+    return [sheet, *bounds]
 
 
 def _reach(shown: Shown) -> float:
@@ -83,7 +82,7 @@ def _moneyness_axis(reach: float) -> dict:
     ticks = [tick for tick in _TICKS if abs(tick) <= reach]
     places = numbers(_warped(np.array(ticks), reach))
     return axis("log-moneyness k = ln(K/F), stretched at the money", range=[-1, 1], tickvals=places,
-                ticktext=[f"{tick:g}" for tick in ticks])  # fmt: skip
+                ticktext=[f"{tick:g}".replace("-", "−") for tick in ticks])  # fmt: skip
 
 
 def _least(years: np.ndarray, middle: np.ndarray, g: np.ndarray, slope: np.ndarray) -> Figure:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from volgrad.models.certificate import grid_g
 from volgrad.report.figure import GRID, INK, MUTED, Figure, axis, line, log_days, numbers, tenor_axis
 from volgrad.report.shown import Shown
 
@@ -25,7 +26,6 @@ def surface_figure(shown: Shown) -> Figure:
         "colorscale": [[0, "#2b3a8c"], [0.25, "#3d86d6"], [0.5, "#5cc3b0"], [0.75, "#f2b84b"], [1, "#e2543e"]],
         "colorbar": {"thickness": 10, "len": 0.7, "ticksuffix": " %", "outlinewidth": 0, "x": 1.0},
         "lighting": {"ambient": 0.75, "diffuse": 0.45, "specular": 0.08, "roughness": 0.9}, "hovertemplate": hover,
-        "contours": {"z": {"show": True, "usecolormap": False, "color": "rgba(255,255,255,.35)", "width": 1}},
     }  # fmt: skip
     near = np.abs(shown.standardised) <= _X[-1]
     chain = shown.fitted.chain
@@ -39,8 +39,8 @@ def surface_figure(shown: Shown) -> Figure:
         "xaxis": axis("moneyness, st. dev."),
         "yaxis": tenor_axis(years[0], years[-1], "expiry"),
         "zaxis": axis("implied vol", ticksuffix=" %"),
-        "camera": {"eye": {"x": -1.35, "y": -1.5, "z": 0.75}, "center": {"x": 0.0, "y": 0.0, "z": -0.12}},
-        "aspectratio": {"x": 1.15, "y": 1.3, "z": 0.8},
+        "camera": {"eye": {"x": -1.6, "y": -1.55, "z": 0.95}, "center": {"x": -0.07, "y": 0.04, "z": -0.27}},
+        "aspectratio": {"x": 1.1, "y": 1.1, "z": 1.0},
     }
     says = (
         "Implied volatility over moneyness in at-the-money standard deviations, ln(K/F) / (σ√τ), and time to expiry; "
@@ -53,11 +53,11 @@ def surface_figure(shown: Shown) -> Figure:
 def term_figure(shown: Shown) -> Figure:
     """At-the-money volatility: the listed expiries and the curve that is carried between them."""
     first, last = shown.years[0] / 1.6, shown.years[-1] * 1.3
-    years = np.unique(np.concatenate([np.geomspace(first, last, 160), shown.years]))
+    years = np.unique(np.concatenate([np.geomspace(first, last, 240), shown.years]))
     vol = 100.0 * shown.surface.implied_vol(np.zeros(years.size), years)
     data = [line(log_days(years), vol, INK, width=1.6, hover="%{y:.2f} %")]
     if shown.truth is not None:
-        true = 100.0 * shown.truth.implied_vol(np.zeros(years.size), years)
+        true = 100.0 * shown.true_vol(np.zeros(years.size), years)
         data.append(line(log_days(years), true, MUTED, dash="dot", width=1.6))
     at = 100.0 * shown.deviation / np.sqrt(shown.years)
     labels = [f"{label}, {tenor}" for label, tenor in zip(shown.labels, shown.tenors, strict=True)]
@@ -74,12 +74,12 @@ def term_figure(shown: Shown) -> Figure:
 def density_figure(shown: Shown) -> Figure:
     """Risk-neutral densities, each in its own standard deviations, beside the normal."""
     k = _WIDE[None, :] * shown.deviation[:, None]
-    density = shown.surface.density(k, shown.years[:, None]) * shown.deviation[:, None]
+    density = _density(shown, k) * shown.deviation[:, None]
     normal = np.exp(-0.5 * _WIDE**2) / np.sqrt(2.0 * np.pi)
     data = [{**line(_WIDE, normal, "rgba(0,0,0,0)", fill="tozeroy"), "fillcolor": GRID}]
     for place, colour in enumerate(shown.colours):
         hover = f"{shown.labels[place]}<br>x %{{x:.2f}}<br>density %{{y:.3f}}"
-        data.append(line(_WIDE, density[place], colour, width=1.7, hover=hover))
+        data.append(line(_WIDE[1:-1], density[place], colour, width=1.7, hover=hover))
     says = (
         "What the options say of the price at expiry: density of ln(S/F) in at-the-money standard deviations, one "
         "curve an expiry. Grey: the normal. A density below zero would be arbitrage."
@@ -89,3 +89,16 @@ def density_figure(shown: Shown) -> Figure:
         "yaxis": axis("density", rangemode="tozero"),
     }
     return Figure("Risk-neutral density", says, data, layout, height=250)
+
+
+def _density(shown: Shown, k: np.ndarray) -> np.ndarray:
+    """Density of log-moneyness at the inner points of each row of `k`: `g n(d2) / sqrt(w)`.
+
+    As `Surface.density`, but by the differences of the grid, which numpy has at once and JAX would have to compile.
+    Source: Gatheral and Jacquier 2014, Lemma 2.2 [paper].
+    """
+    variance = shown.surface.total_variance(k, shown.years[:, None])
+    g = np.concatenate([grid_g(row, one[None, :]) for row, one in zip(k, variance, strict=True)])
+    deviation = np.sqrt(variance[:, 1:-1])
+    lower = -k[:, 1:-1] / deviation - 0.5 * deviation  # d2
+    return g * np.exp(-0.5 * lower**2) / (np.sqrt(2.0 * np.pi) * deviation)

@@ -7,11 +7,11 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from volgrad.models.slices import SlicedSurface
-from volgrad.models.surface import Surface
 from volgrad.report.figure import expiry_colours, tenor_text
+from volgrad.simulate.comparison import TotalVariance
 from volgrad.tasks.fitted import FittedChain
 
-__all__ = ["Shown", "chain_name", "stamp_text"]
+__all__ = ["Shown", "anchor_of", "chain_name", "stamp_text"]
 
 
 def stamp_text(stamp_us: int, unit: str = "m") -> str:
@@ -23,10 +23,16 @@ def stamp_text(stamp_us: int, unit: str = "m") -> str:
     return str(np.datetime64(int(stamp_us), "us").astype(f"datetime64[{unit}]"))
 
 
+def anchor_of(place: int) -> str:
+    """Where in the page the chain at this place is shown."""
+    return f"chain-{place}"
+
+
 def chain_name(fitted: FittedChain) -> str:
-    """How a chain is called: underlying, time and split."""
+    """How a chain is called: underlying, time (UTC, to the minute) and split."""
     chain = fitted.chain
-    return f"{chain.ccy} {stamp_text(chain.ts_us)}" + ("" if chain.split is None else f" {chain.split}")
+    when = stamp_text(chain.ts_us).replace("T", " ")
+    return f"{chain.ccy} {when}" + ("" if chain.split is None else f" {chain.split}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,13 +49,19 @@ class Shown:
     fitted: FittedChain
     role: str
     anchor: str
-    truth: Surface | None = None
+    truth: TotalVariance | None = None
 
     @property
     def surface(self) -> SlicedSurface:
         """The fitted surface; only for chains that have one."""
         assert self.fitted.surface is not None, "figures of the surface are drawn only where there is one"
         return self.fitted.surface
+
+    def true_vol(self, log_moneyness: np.ndarray, expiry_years: np.ndarray) -> Float64[np.ndarray, "..."]:
+        """The truth's annual volatility; only where it is known. Shape: that of the arguments, broadcast."""
+        assert self.truth is not None, "the truth is drawn only where it is known"
+        k, years = np.broadcast_arrays(log_moneyness, expiry_years)
+        return np.sqrt(self.truth.total_variance(k, years) / years)
 
     @cached_property
     def expiries(self) -> Int64[np.ndarray, " shown"]:

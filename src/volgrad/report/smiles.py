@@ -24,9 +24,9 @@ def _smile(shown: Shown, place: int) -> Figure:
     k, bid, ask = chain.log_moneyness[rows], chain.bid_iv[rows], chain.ask_iv[rows]
     room = _BEYOND * max(float(k.max() - k.min()), 0.01)
     at = np.linspace(k.min() - room, k.max() + room, _POINTS)
-    data, key, heights = _bars(shown, place, rows), f"{k.size} quotes", [bid, ask]
+    data, key, heights = _bars(shown, place, rows), f"{shown.tenors[place]} · {k.size} quotes", [bid, ask]
     if shown.truth is not None:
-        true = shown.truth.implied_vol(at, np.full(at.size, shown.years[place]))
+        true = shown.true_vol(at, shown.years[place])
         data.append(line(at, 100.0 * true, INK, dash="dot", width=1.2))
     if shown.fitted.surface is not None:
         curve = shown.surface.implied_vol(at, np.full(at.size, shown.years[place]))
@@ -41,8 +41,7 @@ def _smile(shown: Shown, place: int) -> Figure:
         "yaxis": axis("", range=numbers([tall.min() - margin, tall.max() + margin]), ticksuffix=" %", nticks=6),
         "margin": {"l": 46, "r": 10, "t": 6, "b": 40},
     }
-    title = f"{shown.labels[place]} · {shown.tenors[place]}"
-    return Figure(title, "", data, layout, height=236, key=key, bar=False)
+    return Figure(shown.labels[place], "", data, layout, height=236, key=key, bar=False)
 
 
 def _bars(shown: Shown, place: int, rows: slice) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from volgrad.models.local_vol import Prior, slice_time_values, variables_from_sh
 from volgrad.models.slices import SlicedSurface, extended, slice_variance
 from volgrad.runtime import double_precision
 from volgrad.tasks.fitted import FittedChain
-from volgrad.tasks.framing import Framed, diffused, frame_chain
+from volgrad.tasks.framing import Framed, Shape, blank, diffused, frame_chain
 from volgrad.tasks.surface import SurfaceTask
 
 __all__ = ["OPTIMIZERS", "FitOptions", "Fitter", "fit_chain", "fit_chains"]
@@ -67,7 +67,9 @@ class FitOptions:
 
 
 def fit_chains(
-    chains: Iterable[Chain], options: FitOptions | None = None, progress: Callable[[int], None] = lambda _: None
+    chains: Iterable[Chain],
+    options: FitOptions | None = None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Iterator[FittedChain]:
     """Fit chain after chain, in the order given, and yield each as it is done (`Fitter` does the same by hand)."""
     fitter = Fitter(options or FitOptions())
@@ -91,9 +93,11 @@ class Fitter:
     """
 
     def __init__(self, options: FitOptions) -> None:
-        """Nothing is compiled until the first chain of a shape comes."""
+        """Programs are compiled when the first chain of a shape comes."""
+        began = time.perf_counter()
+        diffused(1.0)  # compiled here, on no chain's account
         self.options = options
-        self.compile_seconds = 0.0
+        self.compile_seconds = time.perf_counter() - began
         self._programs: dict[Any, Any] = {}
         self._latest: dict[tuple[str, str | None], list[FittedChain]] = {}
 
@@ -111,11 +115,17 @@ class Fitter:
         return fitted
 
     def _certified(self, chain: Chain, latest: Sequence[FittedChain]) -> FittedChain:
+        spent_fit = spent_certificate = 0.0
         fitted = None
         for freedom in _STIFFER:
             prior = self.options.prior
             prior = prior._replace(own=prior.own * freedom, smooth=prior.smooth * freedom)
             fitted = self._attempt(chain, prior, latest)
+            spent_fit, spent_certificate = (
+                spent_fit + fitted.fit_ms,
+                spent_certificate + fitted.certificate_ms,
+            )
+            fitted = dataclasses.replace(fitted, fit_ms=spent_fit, certificate_ms=spent_certificate)
             if fitted.certificate is not None and fitted.certificate.clean:
                 return fitted
         assert fitted is not None
@@ -123,20 +133,18 @@ class Fitter:
 
     def _attempt(self, chain: Chain, prior: Prior, latest: Sequence[FittedChain]) -> FittedChain:
         options = self.options
-        self._program_for_start()
-        began = time.perf_counter()
+        began, compiled_before = time.perf_counter(), self.compile_seconds
         shapes = [one.shape for one in latest[-options.history :]] if options.history else []
         framed = frame_chain(chain, prior, shapes)
         start, warm = _start(framed, chain, latest[-1] if options.warm and latest else None)
-        compiled_before = self.compile_seconds
-        program = self._program(framed, start)
+        program = self._program(framed)
         with double_precision():
-            found = jax.device_get(program(framed.task, framed.data, start, options.seed))
+            found = jax.device_get(program(framed.task, framed.data, start, np.int64(options.seed)))
         count = framed.expiries.size
         joining = time.perf_counter()
         surface, certificate = join(_surface(chain, framed, extended(found.variance[:count])))
         outcome, epochs = Outcome(int(found.outcome)), int(found.epochs)
-        seen = chain.n_rows * np.arange(epochs + 1)
+        model_iv = found.model_iv[: chain.n_rows]
         stamps = chain.expiry_us[framed.expiries].tolist()
         return FittedChain(
             chain=chain,
@@ -148,31 +156,32 @@ class Fitter:
             fit_ms=1e3 * (joining - began - (self.compile_seconds - compiled_before)),
             certificate_ms=1e3 * (time.perf_counter() - joining),
             warm=warm,
-            inside=float(found.inside),
-            rmse_vol_points=float(found.rmse),
-            curve=list(zip(seen.tolist(), found.curve[: epochs + 1].tolist(), strict=True)),
+            inside=float(np.mean((model_iv >= chain.bid_iv) & (model_iv <= chain.ask_iv))),
+            rmse_vol_points=100.0 * float(np.sqrt(np.mean((model_iv - chain.mid_iv) ** 2))),
+            curve=[(chain.n_rows * epoch, float(found.curve[epoch])) for epoch in range(epochs + 1)],
             shape=dict(zip(stamps, found.shape[:count], strict=True)),
-            model_iv=found.model_iv[: chain.n_rows],
+            model_iv=model_iv,
         )
 
-    def _program(self, framed: Framed, start: np.ndarray) -> Any:
+    def _program(self, framed: Framed) -> Any:
+        """The compiled fit for this shape of chain; what it takes to make it is told apart."""
+        began = time.perf_counter()
         places = framed.data.clusters
         name = "lm" if self.options.optimizer == "auto" else self.options.optimizer
         size = min(self.options.batch or (places if name == "lm" else _BATCH), places)
-        key = (name, size, places, start.size)
-        if key not in self._programs:
-            began = time.perf_counter()
-            with double_precision():
-                call = functools.partial(_fit, name, size)
-                self._programs[key] = jax.jit(call).lower(framed.task, framed.data, start, self.options.seed).compile()
+        before = _compiled.cache_info().misses
+        program = _compiled(name, size, Shape(places, *framed.task.frame.factor.shape))
+        if _compiled.cache_info().misses > before:
             self.compile_seconds += time.perf_counter() - began
-        return self._programs[key]
+        return program
 
-    def _program_for_start(self) -> None:
-        if "start" not in self._programs:
-            began = time.perf_counter()
-            self._programs["start"] = diffused(1.0)
-            self.compile_seconds += time.perf_counter() - began
+
+@functools.cache
+def _compiled(name: str, size: int, shape: Shape) -> Any:
+    with double_precision():
+        task, data, start = blank(shape)
+        seed = jax.ShapeDtypeStruct((), np.int64)
+        return jax.jit(functools.partial(_fit, name, size)).lower(task, data, start, seed).compile()
 
 
 class _Found(NamedTuple):
@@ -182,8 +191,6 @@ class _Found(NamedTuple):
     outcome: Int8[Array, ""]
     epochs: Int32[Array, ""]
     curve: Float64[Array, " epochs"]
-    inside: Float64[Array, ""]
-    rmse: Float64[Array, ""]
 
 
 def _fit(name: str, size: int, task: SurfaceTask, data: Batch, start: Array, seed: int) -> _Found:
@@ -192,7 +199,6 @@ def _fit(name: str, size: int, task: SurfaceTask, data: Batch, start: Array, see
     state = begin(task, optimizer, jax.random.key(seed), start)
     done = fit(task, optimizer, data, state, size, Rules(epochs=_EPOCHS[name]))
     variables = done.state.variables
-    metrics = task.evaluate(variables, data)
     return _Found(
         slice_variance(slice_time_values(task.frame, variables)),
         whole_shape(task.frame, variables),
@@ -200,8 +206,6 @@ def _fit(name: str, size: int, task: SurfaceTask, data: Batch, start: Array, see
         done.outcome,
         done.epochs,
         done.curve,
-        metrics["inside"],
-        metrics["rmse_vol_points"],
     )
 
 

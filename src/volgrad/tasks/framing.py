@@ -16,11 +16,11 @@ from volgrad.market.chain import Chain
 from volgrad.market.clock import clock_years
 from volgrad.models.grid import NODES, stencil
 from volgrad.models.levels import at_the_money_variance
-from volgrad.models.local_vol import Prior, frame
+from volgrad.models.local_vol import Frame, Prior, frame
 from volgrad.runtime import double_precision
 from volgrad.tasks.surface import QuoteRows, SurfaceTask, pad_rows
 
-__all__ = ["Framed", "diffused", "frame_chain", "ladder_size"]
+__all__ = ["Framed", "Shape", "blank", "diffused", "frame_chain", "ladder_size"]
 
 _EXPIRY_LADDER = (3, 6, 10, 14, 20, 32, 48, 64)
 _ROW_LADDER = (48, 128, 256, 384, 512, 768, 1024, 1536, 2048, 4096)
@@ -40,6 +40,31 @@ class Framed(NamedTuple):
     data: Batch
     expiries: np.ndarray
     theta: Float64[np.ndarray, " expiries"]
+
+
+class Shape(NamedTuple):
+    """What a program is compiled for: places for quotes, places for expiries, knots, variables."""
+
+    places: int
+    expiries: int
+    knots: int
+    variables: int
+
+
+def blank(shape: Shape) -> tuple[SurfaceTask, Batch, np.ndarray]:
+    """Task, data and variables of a shape, all zero (for compiling ahead of time)."""
+    places, expiries, knots, variables = shape
+    made = Frame(
+        np.zeros(expiries),
+        np.zeros((expiries, NODES.size, knots)),
+        np.zeros((expiries, knots)),
+        np.zeros((expiries, knots, variables)),
+        np.zeros(NODES.size),
+    )
+    column = np.zeros(places)
+    node = np.zeros((places, 4), np.int32)
+    rows = QuoteRows(np.zeros(places, np.int32), node, np.zeros((places, 4)), column, column, column, column)
+    return SurfaceTask(made, np.zeros(())), Batch(rows, np.zeros(places, bool), column), np.zeros(variables)
 
 
 def ladder_size(count: int, ladder: tuple[int, ...]) -> int:
@@ -67,21 +92,32 @@ def frame_chain(chain: Chain, prior: Prior, shapes: Sequence[Mapping[int, np.nda
     size = ladder_size(expiries.size, _EXPIRY_LADDER)
     made = frame(clock_years(chain.ts_us, stamps), theta, diffused(prior.diffused * theta[0]), size, prior)
     if shapes:
-        made = made._replace(mean=_leaning(made.mean, chain.expiry_us[expiries].tolist(), shapes))
+        made = made._replace(mean=_leaning(np.asarray(made.mean), chain.expiry_us[expiries].tolist(), shapes))
     node, weight = stencil(chain.log_moneyness)
     half_spread = np.maximum(chain.half_spread_iv, _NARROWEST)
     rows = QuoteRows(
-        expiry.astype(np.int32), node, weight, chain.log_moneyness, chain.mid_iv, half_spread, np.sqrt(years[expiry])
+        expiry.astype(np.int32),
+        node,
+        weight,
+        chain.log_moneyness,
+        chain.mid_iv,
+        half_spread,
+        np.sqrt(years[expiry]),
     )
     places = ladder_size(chain.n_rows, _ROW_LADDER)
     mask = np.arange(places) < chain.n_rows
-    task = SurfaceTask(made, np.float64(chain.n_rows))
+    task = SurfaceTask(made, np.asarray(float(chain.n_rows)))
     return Framed(task, Batch(pad_rows(rows, places), mask, np.ones(places)), expiries, theta)
 
 
 def _leaning(mean: np.ndarray, stamps: list[int], shapes: Sequence[Mapping[int, np.ndarray]]) -> np.ndarray:
     """The mean shape moved towards what earlier chains had: at their expiries, and by their average elsewhere."""
-    past = [np.mean([shape[stamp] for shape in shapes if stamp in shape], axis=0) if any(stamp in shape for shape in shapes) else None for stamp in stamps]
+    past = [
+        np.mean([shape[stamp] for shape in shapes if stamp in shape], axis=0)
+        if any(stamp in shape for shape in shapes)
+        else None
+        for stamp in stamps
+    ]
     moves = [row - mean[place] for place, row in enumerate(past) if row is not None]
     if not moves:
         return mean

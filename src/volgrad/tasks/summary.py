@@ -13,7 +13,12 @@ __all__ = ["chain_summary", "fit_summary"]
 
 
 def fit_summary(
-    fitted: Sequence[FittedChain], built: Built, *, command: Sequence[str], threads: int, more: Mapping[str, Any]
+    fitted: Sequence[FittedChain],
+    built: Built,
+    *,
+    command: Sequence[str],
+    threads: int,
+    more: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Summary of a whole run; `more` holds what only the run knows (times, answers)."""
     return {

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float64, Int32
 
-from volgrad.learning.batching.batch import Batch
+from volgrad.learning.batching.batch import Batch, Leaf
 from volgrad.learning.training.task import LeastSquares, Residuals
 from volgrad.market.implied import total_volatility_from_time_value
 from volgrad.models.grid import NODES
@@ -33,13 +33,13 @@ class QuoteRows(NamedTuple):
     root_years: square root of the time to expiry.
     """
 
-    expiry: Int32[Array, " quotes"]
-    node: Int32[Array, "quotes 4"]
-    node_weight: Float64[Array, "quotes 4"]
-    log_moneyness: Float64[Array, " quotes"]
-    mid_vol: Float64[Array, " quotes"]
-    half_spread: Float64[Array, " quotes"]
-    root_years: Float64[Array, " quotes"]
+    expiry: Int32[Leaf, " quotes"]
+    node: Int32[Leaf, "quotes 4"]
+    node_weight: Float64[Leaf, "quotes 4"]
+    log_moneyness: Float64[Leaf, " quotes"]
+    mid_vol: Float64[Leaf, " quotes"]
+    half_spread: Float64[Leaf, " quotes"]
+    root_years: Float64[Leaf, " quotes"]
 
 
 class SurfaceTask(LeastSquares):
@@ -52,7 +52,7 @@ class SurfaceTask(LeastSquares):
     """
 
     frame: Frame
-    quotes: Float64[Array, ""]
+    quotes: Float64[Leaf, ""]
     pull: float = eqx.field(default=1.0, static=True)
     bound: float = eqx.field(default=1.5, static=True)
 
@@ -70,8 +70,8 @@ class SurfaceTask(LeastSquares):
         intrinsic = jnp.maximum(jnp.where(is_call, -gap, gap), 0.0)
         premium = jnp.maximum(values[rows.expiry[:, None], rows.node], _SMALLEST) + intrinsic
         # the premium of one option type is smooth and positive across the money: a cubic in its logarithm
-        own = jnp.exp((rows.node_weight * jnp.log(premium)).sum(1))
-        return total_volatility_from_time_value(own, rows.log_moneyness) / rows.root_years
+        own = jnp.maximum(jnp.exp((rows.node_weight * jnp.log(premium)).sum(1)), _SMALLEST)
+        return total_volatility_from_time_value(own, jnp.asarray(rows.log_moneyness)) / rows.root_years
 
     def distances(self, variables: Float64[Array, " variables"], batch: Batch) -> Float64[Array, " quotes"]:
         """Signed distance from the middle of each quote in half-spreads; 0 where masked."""

@@ -55,7 +55,13 @@ class Surfaces:
         """The surfaces of fitted chains; refused ones have none."""
         found = [one for one in fitted if one.surface is not None]
         return cls(
-            (one.chain.ts_us, one.chain.ccy, one.chain.split, one.surface, np.unique(one.chain.expiry_us[one.chain.expiry_index]))
+            (
+                one.chain.ts_us,
+                one.chain.ccy,
+                one.chain.split,
+                one.surface,
+                np.unique(one.chain.expiry_us[one.chain.expiry_index]),
+            )
             for one in found
             if one.surface is not None
         )
@@ -101,13 +107,25 @@ class Surfaces:
         return self.surface(ts, ccy, split).implied_vol(k, tau)
 
     def price(
-        self, ts: _When, ccy: str, k: ArrayLike, tau: ArrayLike, is_call: ArrayLike = True, split: str | None = None
+        self,
+        ts: _When,
+        ccy: str,
+        k: ArrayLike,
+        tau: ArrayLike,
+        is_call: ArrayLike = True,
+        split: str | None = None,
     ) -> Float64[np.ndarray, "..."]:
         """Premium as a fraction of the forward: the coin premium of an inverse option."""
         return self.surface(ts, ccy, split).price(k, tau, is_call)
 
     def greeks(
-        self, ts: _When, ccy: str, k: ArrayLike, tau: ArrayLike, is_call: ArrayLike = True, split: str | None = None
+        self,
+        ts: _When,
+        ccy: str,
+        k: ArrayLike,
+        tau: ArrayLike,
+        is_call: ArrayLike = True,
+        split: str | None = None,
     ) -> Greeks:
         """Greeks in the exchange's convention, at the surface's own forward for `tau`."""
         surface = self.surface(ts, ccy, split)
@@ -150,7 +168,10 @@ def load_surfaces(path: str | Path) -> Surfaces:
         raise InputError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})", file=path) from error
     metadata = table.schema.metadata or {}
     if metadata.get(b"volgrad.surfaces") != _FORMAT.encode():
-        raise InputError(f"{path}: holds no surfaces of this version; give the surfaces.parquet of `volgrad fit`", file=path)
+        raise InputError(
+            f"{path}: holds no surfaces of this version; give the surfaces.parquet of `volgrad fit`",
+            file=path,
+        )
     if not np.array_equal(json.loads(metadata[b"volgrad.nodes"]), NODES[PUBLISHED]):
         raise InputError(f"{path}: written on another grid of log-moneyness; fit the quotes again", file=path)
     return Surfaces(_entries(table))
@@ -161,7 +182,9 @@ def _entries(table: pa.Table) -> Iterator[tuple[int, str, str | None, SlicedSurf
     stamps = table["expiry"].cast(pa.int64()).to_numpy()
     ccy, split = table["ccy"].to_pylist(), table["split"].to_pylist()
     variance = np.array(table["total_variance"].to_pylist()).reshape(table.num_rows, -1)
-    number = {name: table[name].to_numpy() for name in ("expiry_years", "forward", "quoted_low", "quoted_high", "reach")}
+    number = {
+        name: table[name].to_numpy() for name in ("expiry_years", "forward", "quoted_low", "quoted_high", "reach")
+    }
     keys = list(zip(ts.tolist(), ccy, split, strict=True))
     starts = [row for row in range(len(keys)) if row == 0 or keys[row] != keys[row - 1]]
     for first, last in zip(starts, [*starts[1:], len(keys)], strict=True):
@@ -184,9 +207,12 @@ def _microseconds(when: _When) -> int:
         aware = when if when.tzinfo else when.replace(tzinfo=datetime.UTC)
         return round(aware.timestamp() * 1e6)
     try:
-        return int(np.datetime64(when.removesuffix("Z") if isinstance(when, str) else when, "us").astype(np.int64))
+        moment = np.datetime64(when.removesuffix("Z")) if isinstance(when, str) else when
+        return int(moment.astype("datetime64[us]").astype(np.int64))
     except (ValueError, TypeError) as error:
-        raise InputError(f"{when!r} is no time: give microseconds, a datetime or text like 2026-01-01T09:18:35.173") from error
+        raise InputError(
+            f"{when!r} is no time: give microseconds, a datetime or text like 2026-01-01T09:18:35.173"
+        ) from error
 
 
 def _text(stamp: int) -> str:

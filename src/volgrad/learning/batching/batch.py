@@ -3,9 +3,13 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-__all__ = ["Batch", "batches_per_epoch", "epoch_order", "take"]
+__all__ = ["Batch", "Leaf", "batches_per_epoch", "epoch_order", "take"]
+
+#: An array on either side of the device: leaves are filled by numpy and traced by JAX.
+Leaf = Array | np.ndarray
 
 
 class Batch(eqx.Module):
@@ -21,8 +25,8 @@ class Batch(eqx.Module):
     """
 
     rows: PyTree[Array, "..."]
-    mask: Bool[Array, " clusters"]
-    weight: Float[Array, " clusters"]
+    mask: Bool[Leaf, " clusters"]
+    weight: Float[Leaf, " clusters"]
 
     @property
     def clusters(self) -> int:
@@ -33,9 +37,10 @@ class Batch(eqx.Module):
 def batches_per_epoch(data: Batch, size: int) -> int:
     """Batches of `size` clusters that show every place of `data` once; the last may be part padding.
 
-    >>> import jax.numpy as jnp
-    >>> batches_per_epoch(Batch(jnp.zeros(10), jnp.ones(10, bool), jnp.ones(10)), 4)
-    3
+        >>> import jax.numpy as jnp
+    import numpy as np
+        >>> batches_per_epoch(Batch(jnp.zeros(10), jnp.ones(10, bool), jnp.ones(10)), 4)
+        3
     """
     return -(-data.clusters // size)
 

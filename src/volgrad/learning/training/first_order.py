@@ -40,6 +40,11 @@ class FirstOrder(Optimizer):
         """Epochs whose noise may hide progress (assumption)."""
         return 8
 
+    @property
+    def kick(self) -> float:
+        """None: a plateau is left by a smaller step from the best variables."""
+        return 0.0
+
     def init(self, variables: PyTree) -> _Descent:
         """Moments of the transformation, and a step scale of 1."""
         return _Descent(self.transformation.init(variables), jnp.ones(()))
@@ -59,9 +64,15 @@ class FirstOrder(Optimizer):
         (loss, statistics), gradient = jax.value_and_grad(objective, has_aux=True)(state.variables)
         updates, inner = self.transformation.update(gradient, state.optimizer.inner, state.variables)
         scale = state.optimizer.scale
-        variables = jax.tree.map(lambda value, change: value + scale * change, state.variables, updates)
+        variables = jax.tree.map(
+            lambda value, change: value + (scale * change).astype(value.dtype), state.variables, updates
+        )
         moved = State(
-            variables, statistics, _Descent(inner, scale), state.key, state.samples + batch.mask.sum(dtype=jnp.int32)
+            variables,
+            statistics,
+            _Descent(inner, scale),
+            state.key,
+            state.samples + batch.mask.sum(dtype=jnp.int32),
         )
         return moved, Info(loss, jnp.asarray(True), jnp.full((), jnp.nan, loss.dtype))
 

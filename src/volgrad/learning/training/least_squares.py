@@ -44,8 +44,13 @@ class LevenbergMarquardt(Optimizer):
 
     @property
     def patience(self) -> int:
-        """One epoch: a Gauss-Newton step that gains nothing will not gain later."""
-        return 1
+        """Epochs in which the damping may grow a ten-thousandfold in vain (assumption)."""
+        return 4
+
+    @property
+    def kick(self) -> float:
+        """Enough to leave a ridge, of variables of order 1 (assumption)."""
+        return 0.05
 
     def init(self, variables: PyTree) -> _Damping:
         """Damping to start with."""
@@ -90,5 +95,7 @@ class LevenbergMarquardt(Optimizer):
             key=state.key,
             samples=state.samples + batch.mask.sum(dtype=jnp.int32),
         )
-        expected = jnp.where(taken, old - new, 0.5 * gradient @ direction)
+        # not taken: what a diagonal model promises, whatever the damping has shrunk the step to
+        promised = 0.5 * gradient @ (gradient / jnp.maximum(scale, 1e-12 * scale.max()))
+        expected = jnp.where(taken, old - new, promised)
         return moved, Info(jnp.where(taken, new, old) / weight, taken, expected / weight)

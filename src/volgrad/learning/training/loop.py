@@ -9,6 +9,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Bool, Float, Int, Int8, PRNGKeyArray, PyTree
 
 from volgrad.learning.batching.batch import Batch, epoch_order, take
@@ -50,18 +51,19 @@ class Rules(NamedTuple):
     """When to stop, and what to do before giving up.
 
     epochs: most passes over the data.
-    tolerance: of the loss that an epoch must gain to count as progress.
+    tolerance: share of the loss that an epoch must gain to count as progress.
     runaway: multiple of the best loss that counts as divergence.
     rollbacks: returns to the best variables, each with a smaller step, before the fit counts as diverged.
-    restarts: kicks out of a stall (noise on the variables of `kick` standard deviations) before it is final.
+    restarts: remedies for a stall (a smaller step from the best variables, or a kick: `Optimizer.kick`) before it is final.
+    flat: length of the gradient, relative to that at the start, below which a stalled fit has converged after all.
     """
 
     epochs: int = 60
     tolerance: float = 1e-4
     runaway: float = 10.0
     rollbacks: int = 4
-    restarts: int = 1
-    kick: float = 0.05
+    restarts: int = 2
+    flat: float = 1e-2
 
 
 class Fit(NamedTuple):
@@ -86,6 +88,7 @@ class Fit(NamedTuple):
 class _Progress(NamedTuple):
     state: State
     best: PyTree
+    first_loss: Float[Array, ""]
     best_loss: Float[Array, ""]
     quiet: Int[Array, ""]
     epochs: Int[Array, ""]
@@ -115,8 +118,8 @@ def fit(task: Task, optimizer: Optimizer, data: Batch, state: State, size: int, 
     """Fit `task` to `data` by steps on shuffled batches of `size` clusters. Pure: compile it, or `vmap` it.
 
     After each epoch the loss over all data decides: progress; a roll-back to the best variables with a smaller step
-    (loss not finite, or `runaway` times the best); nothing gained for the optimiser's `patience`, then a smaller
-    step or a restart; the end.
+    (loss not finite, or `runaway` times the best); nothing gained for the optimiser's `patience`, then its remedy; the
+    end. A fit that stopped for want of progress counts as converged only if its gradient has gone flat.
     """
     step = make_step(task, optimizer)
     whole = size >= data.clusters
@@ -124,13 +127,22 @@ def fit(task: Task, optimizer: Optimizer, data: Batch, state: State, size: int, 
     def full_loss(variables):
         return mean_loss(task.loss(variables, data, state.key)[0], data)
 
+    def real_step(carry, index):
+        current, last = carry
+        batch = take(data, index)
+        moved, info = step(current, batch)
+        real = batch.mask.any()  # places beyond the data may fill whole batches
+        return (_where(real, moved, current), _where(real, info, last)), None
+
     def epoch(progress: _Progress) -> _Progress:
         if whole:
             moved, info = step(progress.state, data)
         else:
             order = epoch_order(data, size, progress.state.key, progress.epochs)
-            moved, infos = jax.lax.scan(lambda carry, index: step(carry, take(data, index)), progress.state, order)
-            info = jax.tree.map(lambda leaf: leaf[-1], infos)
+            first_moved, first_info = step(progress.state, take(data, order[0]))
+            (moved, info), _ = jax.lax.scan(real_step, (first_moved, first_info), order[1:])
+            # what one batch promises says nothing of the whole
+            info = info._replace(expected=jnp.full_like(info.expected, jnp.nan))
         loss = info.loss if whole and optimizer.knows_new_loss else full_loss(moved.variables)
         return _judge(progress, moved, loss, info, optimizer, rules)
 
@@ -139,41 +151,54 @@ def fit(task: Task, optimizer: Optimizer, data: Batch, state: State, size: int, 
     zero = jnp.zeros((), jnp.int32)
     running = jnp.asarray(Outcome.RUNNING, jnp.int8)
     first = jnp.where(jnp.isfinite(first), first, jnp.inf)
-    progress = _Progress(state, state.variables, first, zero, zero, zero, zero, running, curve)
+    progress = _Progress(state, state.variables, first, first, zero, zero, zero, zero, running, curve)
     done = jax.lax.while_loop(lambda p: p.outcome == Outcome.RUNNING, epoch, progress)
     final = eqx.tree_at(lambda s: s.variables, done.state, done.best)
-    return Fit(final, done.outcome, done.best_loss, done.epochs, done.rollbacks, done.restarts, done.curve)
+    outcome = done.outcome
+    if not (whole and optimizer.knows_new_loss):
+        steep, flat = (optax.tree.norm(jax.grad(full_loss)(v)) for v in (state.variables, done.best))
+        outcome = jnp.where((outcome == Outcome.STALLED) & (flat <= rules.flat * steep), Outcome.CONVERGED, outcome)
+    return Fit(
+        final,
+        outcome.astype(jnp.int8),
+        done.best_loss,
+        done.epochs,
+        done.rollbacks,
+        done.restarts,
+        done.curve,
+    )
 
 
 def _judge(
     progress: _Progress, moved: State, loss: Float[Array, ""], info: Info, optimizer: Optimizer, rules: Rules
 ) -> _Progress:
     epochs = progress.epochs + 1
-    wild = ~(loss <= rules.runaway * progress.best_loss)  # True for NaN
+    # losses may be negative (a log-likelihood) or vanish (exact data): the first one gives a floor to the scale
+    scale = jnp.maximum(jnp.abs(progress.best_loss), 1e-3 * jnp.abs(progress.first_loss))
+    wild = ~(loss <= progress.best_loss + (rules.runaway - 1.0) * scale)  # True for NaN
     better = loss < progress.best_loss
-    gained = progress.best_loss - loss > rules.tolerance * progress.best_loss
-    quiet = jnp.where(gained, 0, progress.quiet + 1)
+    gained = ~(progress.best_loss - loss <= rules.tolerance * scale)  # True from an infinite start
+    quiet = jnp.where(gained & better, 0, progress.quiet + 1)
     best = _where(better, moved.variables, progress.best)
-    small = rules.tolerance * progress.best_loss
-    settled = jnp.where(jnp.isnan(info.expected), quiet >= optimizer.patience, info.expected <= small)
-    stuck = (quiet >= 4 * optimizer.patience) & ~settled
+    settled = ~wild & (info.expected <= rules.tolerance * scale)  # False where the optimiser has no model
+    tired = (quiet >= optimizer.patience) & ~settled & ~wild
     rollbacks = progress.rollbacks + wild
-    restart = stuck & (progress.restarts < rules.restarts)
-    restarts = progress.restarts + restart
-    outcome = jnp.where(epochs >= rules.epochs, Outcome.STALLED, Outcome.RUNNING)
-    outcome = jnp.where(stuck & ~restart, Outcome.STALLED, outcome)
-    outcome = jnp.where(settled & ~wild, Outcome.CONVERGED, outcome)
-    outcome = jnp.where(wild, jnp.where(rollbacks > rules.rollbacks, Outcome.DIVERGED, Outcome.RUNNING), outcome)
-    outcome = jnp.where(epochs >= rules.epochs, jnp.maximum(outcome, Outcome.CONVERGED), outcome)
-    state = _resume(progress, moved, best, wild, restart, optimizer, rules, epochs)
+    restart = tired & (progress.restarts < rules.restarts)
+    finite = jnp.isfinite(jnp.where(better, loss, progress.best_loss))
+    spent = jnp.where(finite, Outcome.STALLED, Outcome.DIVERGED)
+    outcome = jnp.where(epochs >= rules.epochs, spent, Outcome.RUNNING)
+    outcome = jnp.where(tired & ~restart, Outcome.STALLED, outcome)
+    outcome = jnp.where(settled, Outcome.CONVERGED, outcome)
+    outcome = jnp.where(rollbacks > rules.rollbacks, Outcome.DIVERGED, outcome)
     return _Progress(
-        state=state,
+        state=_resume(progress, moved, best, wild, restart, optimizer, epochs),
         best=best,
+        first_loss=progress.first_loss,
         best_loss=jnp.where(better, loss, progress.best_loss),
         quiet=jnp.where(wild | restart, 0, quiet),
         epochs=epochs,
         rollbacks=rollbacks,
-        restarts=restarts,
+        restarts=progress.restarts + restart,
         outcome=outcome.astype(jnp.int8),
         curve=progress.curve.at[epochs].set(loss),
     )
@@ -186,18 +211,21 @@ def _resume(
     wild: Bool[Array, ""],
     restart: Bool[Array, ""],
     optimizer: Optimizer,
-    rules: Rules,
     epochs: Int[Array, ""],
 ) -> State:
-    """The state to go on from: as moved, rolled back with a smaller step, or kicked out of a stall."""
-    key = jax.random.fold_in(moved.key, epochs + rules.epochs)
+    """The state to go on from: as moved, or the best variables with a smaller step, kicked where it is a restart."""
+    key = jax.random.fold_in(jax.random.fold_in(moved.key, 1), epochs)
     leaves, tree = jax.tree.flatten(best)
     keys = jax.random.split(key, len(leaves))
-    noisy = [leaf + rules.kick * jax.random.normal(k, leaf.shape, leaf.dtype) for leaf, k in zip(leaves, keys)]
-    variables = _where(wild, best, _where(restart, jax.tree.unflatten(tree, noisy), moved.variables))
+    noise = [
+        optimizer.kick * jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)
+    ]
+    kicked = jax.tree.unflatten(tree, [leaf + shift for leaf, shift in zip(leaves, noise, strict=True)])
+    variables = _where(wild, best, _where(restart, kicked, moved.variables))
     smaller = optimizer.shrink(_where(wild, progress.state.optimizer, moved.optimizer))
-    fresh = _where(restart, optimizer.init(best), moved.optimizer)
-    return State(variables, moved.statistics, _where(wild, smaller, fresh), moved.key, moved.samples)
+    fresh = optimizer.init(best) if optimizer.kick else smaller
+    following = _where(wild, smaller, _where(restart, fresh, moved.optimizer))
+    return State(variables, moved.statistics, following, moved.key, moved.samples)
 
 
 def _where(condition: Bool[Array, ""], one: PyTree, other: PyTree) -> PyTree:

@@ -59,6 +59,11 @@ class Optimizer(eqx.Module):
     def patience(self) -> int:
         """Epochs without progress after which the loop reacts."""
 
+    @property
+    @abc.abstractmethod
+    def kick(self) -> float:
+        """Standard deviation of the noise that a restart puts on the variables."""
+
     @abc.abstractmethod
     def init(self, variables: PyTree) -> PyTree:
         """The optimiser's state for these variables."""
