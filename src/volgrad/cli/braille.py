@@ -10,9 +10,7 @@ from rich.text import Text
 __all__ = ["Bars", "Canvas", "Curve", "Range", "plot", "sparkline"]
 
 _BLANK = 0x2800
-_DOTS = np.array(
-    [[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]]
-)  # of a character, by row and column
+_DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])  # of a character, by row and column
 _EIGHTHS = "▁▂▃▄▅▆▇█"
 
 
@@ -70,9 +68,7 @@ class Canvas:
         """Draw one shape."""
         if isinstance(shape, Bars):
             columns = self._place(shape.x, self._x, self._dots.shape[1])
-            low, high = (
-                self._place(value, self._y, self._dots.shape[0]) for value in (shape.low, shape.high)
-            )
+            low, high = (self._place(value, self._y, self._dots.shape[0]) for value in (shape.low, shape.high))
             for column, first, last in zip(columns.tolist(), low.tolist(), high.tolist(), strict=True):
                 self._column(column, first, last, shape.style)
             return
@@ -146,6 +142,5 @@ def sparkline(values: Sequence[float], width: int, top: float) -> str:
     last = np.asarray(values[-width:], np.float64)
     level = np.clip(np.nan_to_num(last / top, nan=-1.0) * 8.0, -1.0, 7.0)
     return "".join(
-        " " if not known else _EIGHTHS[int(eighth)]
-        for known, eighth in zip(np.isfinite(last), level, strict=True)
+        " " if not known else _EIGHTHS[int(eighth)] for known, eighth in zip(np.isfinite(last), level, strict=True)
     )

@@ -68,11 +68,11 @@ def demo(
     from volgrad.tasks.fit import FitOptions, Fitter
 
     console = _progress_console(quiet=common.json)
-    fitter = Fitter(FitOptions(warm=True))
+    chains, fitter = plan(seconds), Fitter(FitOptions(warm=True))
     kept = "" if cache is None else f", kept in {cache}"
     with _status(console, f"Compiling the fit (once{kept})"):
-        rehearse(seed, fitter)
-    run = _Run(seed, seconds, plan(seconds), threads, fitter)
+        rehearse(seed, chains, fitter, time.perf_counter)
+    run = _Run(seed, seconds, chains, threads, fitter)
     try:
         _watch(run, console)
     except KeyboardInterrupt:
@@ -233,9 +233,7 @@ def _show(told: dict[str, Any]) -> None:
     console = results_console()
     console.print()
     if told["interrupted"]:
-        console.print(
-            f"Stopped by Ctrl-C after {told['chains']} of {told['planned']} chains.", style="yellow"
-        )
+        console.print(f"Stopped by Ctrl-C after {told['chains']} of {told['planned']} chains.", style="yellow")
     elif told["chains"] < told["planned"]:
         console.print(
             f"Fitted {told['chains']} of {told['planned']} chains: no time for more in {told['seconds']:g} s."
@@ -244,9 +242,7 @@ def _show(told: dict[str, Any]) -> None:
     console.print("Errors: root mean squares against the true surface, in volatility points.")
     from rich.markup import escape
 
-    cold, warm = (
-        f"{told[key]:.0f} ms" if told[key] else "not timed" for key in ("cold_ms_p50", "warm_ms_p50")
-    )
+    cold, warm = (f"{told[key]:.0f} ms" if told[key] else "not timed" for key in ("cold_ms_p50", "warm_ms_p50"))
     console.print(f"A chain, fit and certificate, p50: {cold} cold, {warm} warm (from the last chain);")
     console.print(f"compilation apart: {told['compile_s']:.1f} s of {told['wall_s']:.0f} s in all.\n")
     files = told["files"]

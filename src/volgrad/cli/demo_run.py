@@ -23,6 +23,7 @@ __all__ = ["STAGES", "Look", "Middles", "follow", "plan", "rehearse", "table"]
 STAGES = ("before", "at", "after")  # the volatility shock
 CHAINS_A_SECOND = 8
 _PARTS = 6  # of the run; the chain that begins each is fitted in any case, and once more without a start
+_LONGEST_REHEARSAL_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,16 @@ class Middles:
         return found
 
 
-def rehearse(seed: int, fitter: Fitter) -> None:
-    """Compile what the demo needs: fit a chain of the calm market and one of the shocked, cold and warm.
+def rehearse(seed: int, chains: int, fitter: Fitter, clock: Callable[[], float]) -> None:
+    """Compile what the demo needs: fit some chains of its market, calm and shocked, before anything is timed.
 
-    They are fitted under another name, so that the demo does not start from them.
+    They are fitted under another name, so that the demo does not start from them. What a slow machine cannot
+    compile in time is left for the demo itself.
     """
-    pair = list(simulate(seed, 2))  # the second is the first after the shock
-    for simulated in (*pair, *pair):
-        _compare(fitter.fit(replace(_read(simulated), split="rehearsal")), simulated)
+    began = clock()
+    for number, simulated in enumerate(simulate(seed, chains)):
+        if number % (chains // _PARTS) == 0 and clock() - began < _LONGEST_REHEARSAL_S:
+            _compare(fitter.fit(replace(_read(simulated), split="rehearsal")), simulated)
 
 
 def plan(seconds: float) -> int:
@@ -94,9 +97,7 @@ def plan(seconds: float) -> int:
     return _PARTS * max(round(CHAINS_A_SECOND * seconds / _PARTS), 2)
 
 
-def follow(
-    seed: int, chains: int, fitter: Fitter, seconds: float, clock: Callable[[], float]
-) -> Iterator[Look]:
+def follow(seed: int, chains: int, fitter: Fitter, seconds: float, clock: Callable[[], float]) -> Iterator[Look]:
     """Fit chain after chain, each from the surface before it, and compare each with the truth.
 
     The market is the same however fast the machine: one that falls behind skips chains, but never the shock.

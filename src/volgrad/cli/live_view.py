@@ -134,9 +134,7 @@ class LiveView:
         room = width - 48
         lines = []
         for name, values, style in (("fit", self._errors, _FIT), ("raw mids", self._raw, _RAW)):
-            now = Text.assemble(
-                f"Error against truth, {name:8} ", (f"{values[-1]:5.2f}", "bold"), " vol points  "
-            )
+            now = Text.assemble(f"Error against truth, {name:8} ", (f"{values[-1]:5.2f}", "bold"), " vol points  ")
             lines.append(now.append(sparkline(values, room, top), style))
         return lines
 

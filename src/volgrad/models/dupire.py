@@ -17,7 +17,7 @@ from jaxtyping import Array, Float64
 
 from volgrad.models.grid import CENTRE, NODES
 
-__all__ = ["time_values"]
+__all__ = ["implicit_system", "time_values"]
 
 
 def _operator() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -46,14 +46,15 @@ def time_values(
     step = jnp.exp(log_step)
 
     def advance(value, size):
-        lower, diagonal, upper = _system(size)
+        lower, diagonal, upper = implicit_system(size)
         new = jax.lax.linalg.tridiagonal_solve(lower, diagonal, upper, (value + size * _KINK)[:, None])[:, 0]
         return new, new
 
     return jax.lax.scan(advance, start, step)[1]
 
 
-def _system(step):
+def implicit_system(step: Float64[Array, "steps nodes"]) -> tuple[Array, Array, Array]:
+    """Lower, middle and upper diagonal of `I - step L`."""
     lower, upper = -step * _LOWER, -step * _UPPER
     return lower, 1.0 - lower - upper, upper
 
@@ -64,7 +65,7 @@ def _time_values_jvp(primals, tangents):
     log_step, start = primals
     values = time_values(log_step, start)
     gained = jnp.diff(values, axis=0, prepend=start[None])
-    lower, diagonal, upper = _system(jnp.exp(log_step))
+    lower, diagonal, upper = implicit_system(jnp.exp(log_step))
     ratio, pivot = _factor(lower, diagonal, upper)
 
     def advance(tangent, row):

@@ -15,12 +15,13 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float64
+from jaxtyping import Array, Float32, Float64
 
 from volgrad.models.dupire import time_values
 from volgrad.models.grid import NODES, interpolate, spline_curvature
+from volgrad.models.tangents import tangents
 
-__all__ = ["Frame", "Prior", "frame", "slice_time_values", "variables_from_shape", "whole_shape"]
+__all__ = ["Frame", "Prior", "frame", "slice_tangents", "slice_time_values", "variables_from_shape", "whole_shape"]
 
 
 class Prior(NamedTuple):
@@ -31,11 +32,11 @@ class Prior(NamedTuple):
     """
 
     spread_centre: float = 0.3
-    spread_slope: float = 0.3
+    spread_slope: float = 0.27
     spread_reach: float = 6.0
-    width: float = 1.0  # correlation length in x (Matern 5/2)
-    shared: float = 1.0
-    smooth: float = 1.0
+    width: float = 1.2  # correlation length in x (Matern 5/2)
+    shared: float = 0.6
+    smooth: float = 1.2
     smooth_length: float = 3.0  # in ln clock time (Matern 5/2)
     own: float = 0.5
     level: float = 0.5  # each expiry's own level, beside its shape
@@ -153,14 +154,28 @@ def frame(
 
 def whole_shape(frame: Frame, variables: Float64[Array, " variables"]) -> Float64[Array, "expiries knots"]:
     """Log local variance at the knots, relative to the level of each expiry's interval."""
-    return frame.mean + jnp.einsum("ekv,v->ek", frame.factor, variables)
+    return jnp.asarray(frame.mean) + jnp.einsum("ekv,v->ek", frame.factor, variables)
+
+
+def _log_step(frame: Frame, variables: Float64[Array, " variables"]) -> Float64[Array, "expiries nodes"]:
+    level = jnp.asarray(frame.log_step)[:, None]
+    return level + jnp.einsum("enk,ek->en", frame.basis, whole_shape(frame, variables))
 
 
 def slice_time_values(frame: Frame, variables: Float64[Array, " variables"]) -> Float64[Array, "expiries nodes"]:
     """Time values at every expiry's nodes: free of butterfly and calendar arbitrage for any variables."""
-    shape = whole_shape(frame, variables)
-    log_step = frame.log_step[:, None] + jnp.einsum("enk,ek->en", frame.basis, shape)
-    return time_values(log_step, frame.start)
+    return time_values(_log_step(frame, variables), jnp.asarray(frame.start))
+
+
+def slice_tangents(
+    frame: Frame, variables: Float64[Array, " variables"]
+) -> tuple[Float64[Array, "expiries nodes"], Float32[Array, "expiries nodes variables"]]:
+    """`slice_time_values`, and their derivatives by every variable (in float32, good to 1e-6 of the largest)."""
+    log_step, start = _log_step(frame, variables), jnp.asarray(frame.start)
+    values = time_values(log_step, start)
+    single = jnp.float32
+    direction = jnp.einsum("enk,ekv->env", jnp.asarray(frame.basis, single), jnp.asarray(frame.factor, single))
+    return values, tangents(log_step, start, values, direction)
 
 
 def variables_from_shape(frame: Frame, shape: Float64[np.ndarray, "expiries knots"]) -> np.ndarray:

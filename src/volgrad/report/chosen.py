@@ -8,8 +8,8 @@ from volgrad.tasks.fitted import FittedChain
 
 __all__ = ["MOST_SHOWN", "choose"]
 
-#: Chains shown in full, at most: what keeps the page below 15 MB (measured: 170 kB each beside 5 MB of plotly.js).
-MOST_SHOWN = 40
+#: Chains shown in full, at most: each costs the page about 250 kB (measured), and the reader's patience.
+MOST_SHOWN = 30
 
 
 def choose(fitted: Sequence[FittedChain], asked: Sequence[str] = ()) -> tuple[dict[int, str], list[str]]:
@@ -35,11 +35,15 @@ def choose(fitted: Sequence[FittedChain], asked: Sequence[str] = ()) -> tuple[di
     for text in asked:
         found = [place for place, name in enumerate(names) if name.startswith(_plain(text))]
         if not found:
-            notes.append(f"Asked for in full, but no chain is called so: {text!r} (underlying, then time, as in the index).")
+            notes.append(
+                f"Asked for in full, but no chain is called so: {text!r} (underlying, then time, as in the index)."
+            )
         for place in found:
             roles.setdefault(place, "asked for")
     if len(roles) > MOST_SHOWN:
-        notes.append(f"Of the {len(roles):,} chains asked for, {MOST_SHOWN} are shown in full: ask for fewer at a time.")
+        notes.append(
+            f"Of the {len(roles):,} chains asked for, {MOST_SHOWN} are shown in full: ask for fewer at a time."
+        )
         roles = dict(list(roles.items())[:MOST_SHOWN])
     return roles, notes
 

@@ -2,8 +2,8 @@
 
 from html import escape
 
+from volgrad.report.accuracy import learning_figure, residual_figures, truth_figures
 from volgrad.report.cards import card
-from volgrad.report.errors import learning_figure, residual_figures, truth_figures
 from volgrad.report.figure import Figure
 from volgrad.report.header import tile
 from volgrad.report.proof import proof_figures
@@ -66,9 +66,7 @@ def _surface_part(shown: Shown) -> str:
     if shown.fitted.surface is None:
         return ""
     side = card(term_figure(shown)) + card(density_figure(shown))
-    return (
-        f'<h3>The surface</h3><div class="pair">{card(surface_figure(shown))}<div class="stack">{side}</div></div>'
-    )
+    return f'<h3>The surface</h3><div class="pair">{card(surface_figure(shown))}<div class="stack">{side}</div></div>'
 
 
 def _fit_part(shown: Shown) -> str:

@@ -10,11 +10,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import ArrayLike
+from numpy.typing import ArrayLike
 
 __all__ = [
-    "BAD", "CARD", "GOOD", "GRID", "INK", "MUTED", "Figure", "axis", "expiry_colours", "line", "log_days", "numbers",
-    "tenor_axis", "tenor_text",
+    "BAD",
+    "CARD",
+    "GOOD",
+    "GRID",
+    "INK",
+    "MUTED",
+    "Figure",
+    "axis",
+    "expiry_colours",
+    "line",
+    "log_days",
+    "numbers",
+    "tenor_axis",
+    "tenor_text",
 ]
 
 INK, MUTED, GRID, CARD, GOOD, BAD = "--ink", "--muted", "--grid", "--card", "--good", "--bad"

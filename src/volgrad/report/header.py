@@ -32,7 +32,9 @@ def heading(title: str, fitted: Sequence[FittedChain], version: str, refused: in
         first, last = (stamp_text(stamp).replace("T", " ") for stamp in (min(stamps), max(stamps)))
         when = f", {first} UTC" if first == last else f", {first} to {last} UTC"
     count = f"{len(fitted):,} chain{'' if len(fitted) == 1 else 's'}"
-    lead = f"{count} of {escape(ccys)} options{when}, fitted to {quotes:,} quotes." if fitted else "No chain was fitted."
+    lead = (
+        f"{count} of {escape(ccys)} options{when}, fitted to {quotes:,} quotes." if fitted else "No chain was fitted."
+    )
     return f"""<p class="kicker">volgrad {escape(version)} · fit report</p>
 <h1>{escape(title)}</h1><p class="lead">{lead}</p>
 <dl class="tiles">{_tiles(fitted, refused)}</dl>"""
@@ -144,8 +146,9 @@ def _refusals(fitted: Sequence[FittedChain], entries: Sequence[Mapping[str, Any]
     told = {chain_name(one): one.why for one in fitted if one.surface is None}
     for entry in entries:
         if entry.get("status") == "refused":
-            name = f"{entry.get('ccy', '')} {str(entry.get('ts', ''))[:16].replace('T', ' ')} {entry.get('split') or ''}".strip()
-            told.setdefault(name, str(entry.get("why", "")))
+            when = str(entry.get("ts", ""))[:16].replace("T", " ")
+            name = f"{entry.get('ccy', '')} {when} {entry.get('split') or ''}"
+            told.setdefault(name.strip(), str(entry.get("why", "")))
     if not told:
         return ""
     items = "".join(f"<li><b>{escape(name)}</b>: {escape(why)}</li>" for name, why in told.items())

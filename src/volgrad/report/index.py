@@ -11,7 +11,18 @@ from volgrad.tasks.fitted import FittedChain
 
 __all__ = ["IndexRow", "index_rows", "index_table"]
 
-_HEADS = ("time, UTC", "underlying", "quotes", "left out", "inside", "RMSE, points", "ms", "status", "arbitrage", "in full")
+_HEADS = (
+    "time, UTC",
+    "underlying",
+    "quotes",
+    "left out",
+    "inside",
+    "RMSE, points",
+    "ms",
+    "status",
+    "arbitrage",
+    "in full",
+)
 _NUMBERS = _HEADS[2:7]
 _STATUSES = ("converged", "stalled", "diverged", "refused")
 
@@ -96,7 +107,7 @@ def _row(row: IndexRow, splits: bool) -> str:
         _number(row.rmse_vol_points, f"{row.rmse_vol_points:.2f}"),
         _number(row.ms, f"{row.ms:.1f}"),
         f'<td><span class="pill {status}" title="{escape(row.why)}">{escape(row.status)}</span></td>',
-        f"<td>{ {True: 'none', False: '<b class=bad>found</b>', None: '–'}[row.clean]}</td>",
+        f"<td>{ {True: 'none', False: '<b class=bad>found</b>', None: '–'}[row.clean] }</td>",
         f'<td><a href="#{row.anchor}">{escape(row.role)}</a></td>' if row.anchor else "<td></td>",
     ]
     return f"<tr>{''.join(cells)}</tr>"

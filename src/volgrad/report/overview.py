@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from volgrad.report.figure import Figure, axis, numbers
 from volgrad.report.shown import stamp_text
 from volgrad.tasks.fitted import FittedChain

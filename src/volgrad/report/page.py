@@ -21,6 +21,8 @@ from volgrad.tasks.fitted import FittedChain
 
 __all__ = ["report_html", "write_report"]
 
+_MOST_BYTES = 9_000_000  # of chains in full: beside 4.9 MB of plotly.js and the index, below 15 MB
+
 Truth = Callable[[Chain], TotalVariance]
 
 
@@ -45,7 +47,7 @@ def write_report(
         summary: what `summary.json` holds; used are "version", "generated" (a text: when), "command", "wall_s",
             "compile_s", "threads", "mode", "notes", "rejections" (records of `Rejections.rows`, or reason -> rows) and
             the refused "chains". All may be missing.
-        chains: beginnings of the names of chains to show in full, such as "BTC 2026-01-01T09:18"; forty at most are.
+        chains: beginnings of the names of chains to show in full, such as "BTC 2026-01-01T09:18"; thirty at most are.
         truth: gives the true surface of a chain, where it is known (a simulated market).
 
     Returns:
@@ -71,10 +73,14 @@ def report_html(
     """The page that `write_report` writes."""
     summary = summary or {}
     roles, notes = choose(fitted, chains)
-    shown = [
-        Shown(fitted[place], role, anchor_of(place), None if truth is None else truth(fitted[place].chain))
+    shown = {
+        place: Shown(fitted[place], role, anchor_of(place), None if truth is None else truth(fitted[place].chain))
         for place, role in roles.items()
-    ]
+    }
+    sections = _sections(shown)
+    if len(sections) < len(shown):
+        notes.append(f"Of {len(shown)} chains, {len(sections)} are shown in full: the page would be too large.")
+    roles = {place: roles[place] for place in sections}
     rows = index_rows(fitted, roles, summary.get("chains") or ())
     version = str(summary.get("version", volgrad.__version__))
     parts = [
@@ -82,10 +88,23 @@ def report_html(
         f"{run_line(summary)}</header>",
         _overview(fitted),
         _index(rows),
-        *map(chain_section, shown),
+        *sections.values(),
         f'<section id="notes">{footing(fitted, summary, notes)}</section>',
     ]
-    return _document(title, _navigation(shown), "\n".join(parts))
+    return _document(title, _navigation([shown[place] for place in sections]), "\n".join(parts))
+
+
+def _sections(shown: Mapping[int, Shown]) -> dict[int, str]:
+    """HTML of the chains shown in full, as many as the page has room for."""
+    sections: dict[int, str] = {}
+    room = _MOST_BYTES
+    for place, one in shown.items():
+        section = chain_section(one)
+        room -= len(section.encode())
+        if room < 0:
+            break
+        sections[place] = section
+    return sections
 
 
 def _overview(fitted: Sequence[FittedChain]) -> str:

@@ -57,8 +57,8 @@ def _map(shown: Shown, k: np.ndarray, years: np.ndarray, values: np.ndarray, nam
         "z": numbers(np.clip(values, _LEAST, _MOST), 3), "zmin": _LEAST, "zmax": _MOST, "colorscale": _SCALE,
         "hovertemplate": name + " %{z:.3g}<extra></extra>",
         "colorbar": {
-            "thickness": 10, "outlinewidth": 0, "len": 0.92, "y": 0, "yanchor": "bottom", "tickvals": [_LEAST, 0, 1, _MOST],
-            "ticktext": ["< 0", "0", "1", "≥ 2"],
+            "thickness": 10, "outlinewidth": 0, "len": 0.92, "y": 0, "yanchor": "bottom",
+            "tickvals": [_LEAST, 0, 1, _MOST], "ticktext": ["< 0", "0", "1", "≥ 2"],
         },
     }  # fmt: skip
     bounds = [

@@ -54,7 +54,8 @@ class Rules(NamedTuple):
     tolerance: share of the loss that an epoch must gain to count as progress.
     runaway: multiple of the best loss that counts as divergence.
     rollbacks: returns to the best variables, each with a smaller step, before the fit counts as diverged.
-    restarts: remedies for a stall (a smaller step from the best variables, or a kick: `Optimizer.kick`) before it is final.
+    restarts: remedies for a stall (a smaller step from the best variables, or a kick: `Optimizer.kick`) before
+        it is final.
     flat: length of the gradient, relative to that at the start, below which a stalled fit has converged after all.
     """
 

@@ -4,11 +4,14 @@ import abc
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from volgrad.learning.batching.batch import Batch
 
-__all__ = ["LeastSquares", "Residuals", "Task"]
+__all__ = ["LeastSquares", "Quadratic", "Residuals", "StructuredLeastSquares", "Task", "gauss_newton"]
 
 
 class Task(eqx.Module):
@@ -43,9 +46,47 @@ class Residuals(NamedTuple):
     loss: Float[Array, ""]
 
 
+class Quadratic(NamedTuple):
+    """What Gauss-Newton makes of residuals: the loss near some variables, which are raveled to one vector.
+
+    loss: weighted sum of the batch's losses.
+    gradient: of `loss`. Shape: (variables,).
+    normal: `J' stiffness J`. Shape: (variables, variables).
+    """
+
+    loss: Float[Array, ""]
+    gradient: Float[Array, " variables"]
+    normal: Float[Array, "variables variables"]
+
+
 class LeastSquares(Task):
     """A task whose losses are functions of residuals, which Gauss-Newton can use."""
 
     @abc.abstractmethod
     def residuals(self, variables: PyTree, batch: Batch) -> Residuals:
         """Residuals of a batch, whose losses sum to that of `loss`."""
+
+
+class StructuredLeastSquares(LeastSquares):
+    """One that knows a faster way to its Gauss-Newton model than a dense Jacobian by automatic differentiation."""
+
+    @abc.abstractmethod
+    def quadratic(self, variables: PyTree, batch: Batch) -> Quadratic:
+        """The model of the batch's loss around `variables`; that of `residuals`, to the accuracy a step needs."""
+
+
+def gauss_newton(task: LeastSquares, variables: PyTree, batch: Batch) -> Quadratic:
+    """The Gauss-Newton model of a batch's loss: the task's own where it has one, else by a dense Jacobian."""
+    if isinstance(task, StructuredLeastSquares):
+        return task.quadratic(variables, batch)
+    flat, restore = ravel_pytree(variables)
+
+    def residuals(at):
+        found = task.residuals(restore(at), batch)
+        return found.value, found
+
+    value, push, found = jax.linearize(residuals, flat, has_aux=True)
+    jacobian = jax.vmap(push, out_axes=1)(jnp.eye(flat.size, dtype=flat.dtype))
+    # a loss that bends away from the square is majorised by the square of equal slope (Huber 1981) [paper]
+    gradient = jacobian.T @ (found.stiffness * value)
+    return Quadratic(found.loss, gradient, jacobian.T @ (found.stiffness[:, None] * jacobian))

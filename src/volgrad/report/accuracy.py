@@ -98,7 +98,7 @@ def truth_figures(shown: Shown) -> list[Figure]:
     sheet = {
         "type": "heatmap", "x": numbers(_X), "y": numbers(log_days(years)), "z": numbers(error, 3), "zmid": 0,
         "zmin": round(-limit, 3), "zmax": round(limit, 3), "colorscale": scale, "zsmooth": "best",
-        "colorbar": {"thickness": 10, "outlinewidth": 0, "title": {"text": "points", "side": "right"}},
+        "colorbar": {"thickness": 10, "outlinewidth": 0, "len": 0.92, "y": 0, "yanchor": "bottom"},
         "hovertemplate": "x %{x:.2f}<br>%{z:.2f} vol points<extra></extra>",
     }  # fmt: skip
     near = np.abs(shown.standardised) <= _X[-1]
@@ -107,8 +107,8 @@ def truth_figures(shown: Shown) -> list[Figure]:
     dots["marker"] = {"size": 2, "color": INK, "opacity": 0.35}
     whole = Figure(
         "Error against the truth",
-        f"Fitted less true volatility, in vol points, over the whole surface (root mean square "
-        f"{np.sqrt(np.nanmean(error**2)):.2f}); dots are the quotes that it was learned from.",
+        "Fitted less true volatility, in vol points: at the quotes (dots) and at all that lies between them (root mean "
+        f"square {np.sqrt(np.nanmean(error**2)):.2f}).",
         [sheet, dots],
         {
             "xaxis": axis("moneyness, at-the-money standard deviations", range=[-2.5, 2.5]),
@@ -124,7 +124,9 @@ def truth_figures(shown: Shown) -> list[Figure]:
         "xaxis": axis("moneyness, at-the-money standard deviations", range=[-2.5, 2.5]),
         "yaxis": axis("fitted − true, vol points", zeroline=True, zerolinecolor=BAD),
     }
-    says = "The same at the listed expiries, one curve each."
+    says = (
+        f"The same at the listed expiries, one curve each (root mean square {np.sqrt(np.nanmean(at_expiries**2)):.2f})."
+    )
     return [whole, Figure("Error by expiry", says, data, layout)]
 
 
