@@ -66,14 +66,14 @@ def example_frame(vol: float = 0.6, size: int = 10, years: np.ndarray = YEARS, p
 
 
 def sliced(variance: np.ndarray, years: np.ndarray = YEARS, reach: np.ndarray | None = None) -> SlicedSurface:
-    """A surface of slices, quoted to two standard deviations."""
+    """A surface of slices, quoted to two standard deviations (at most |k| = 1)."""
     deviation = np.sqrt(variance[:, PUBLISHED_NODES.size // 2])
     return SlicedSurface(
         ts_us=TS_US,
         expiry_years=years,
         forward_usd=90_000.0 * np.exp(0.05 * years),
         variance=variance,
-        quoted=deviation[:, None] * np.array([-2.0, 2.0]),
+        quoted=np.minimum(deviation, 0.5)[:, None] * np.array([-2.0, 2.0]),
         reach=np.empty(0) if reach is None else reach,
     )
 

@@ -3,71 +3,17 @@
 import dataclasses
 import json
 import re
-from functools import cache
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from plotly.offline import get_plotlyjs
 
-from volgrad.data.chains import build_chains
-from volgrad.data.read import read_quotes
-from volgrad.models.certificate import certify
-from volgrad.models.grid import NODES
-from volgrad.models.joining import certificate_times
-from volgrad.models.slices import PUBLISHED, SlicedSurface
+from tests.report.fitted_chains import as_fitted, fitted, part, refused, truth
 from volgrad.report import write_report
 from volgrad.report.chosen import MOST_SHOWN, choose
 from volgrad.report.page import report_html
 from volgrad.report.shown import chain_name
-from volgrad.simulate.market import simulate
-from volgrad.tasks.fitted import FittedChain
-
-
-@cache
-def looks():
-    return tuple(simulate(3, 3))
-
-
-@cache
-def fitted() -> tuple[FittedChain, ...]:
-    """Simulated chains with the true slices as their surfaces: no fit is needed to draw one."""
-    return tuple(as_fitted(build_chains(read_quotes(look.quotes))[0], look.truth) for look in looks())
-
-
-def as_fitted(chain, truth, **changes) -> FittedChain:
-    expiries = np.unique(chain.expiry_index)
-    years, k = chain.expiry_years[expiries], NODES[PUBLISHED]
-    rows = [chain.log_moneyness[chain.rows(int(expiry))] for expiry in expiries]
-    surface = SlicedSurface(
-        ts_us=chain.ts_us,
-        expiry_years=years,
-        forward_usd=chain.forward_usd[expiries],
-        variance=truth.total_variance(k[None, :], years[:, None]),
-        quoted=np.array([[row.min(), row.max()] for row in rows]),
-        reach=np.zeros(years.size - 1),
-    )
-    made = FittedChain(
-        chain=chain,
-        surface=surface,
-        certificate=certify(surface, certificate_times(years)),
-        status="converged",
-        why="no step promises a further gain",
-        iterations=3,
-        fit_ms=20.0,
-        certificate_ms=5.0,
-        warm=False,
-        inside=0.9 + 0.01 * len(rows),
-        rmse_vol_points=0.4,
-        curve=[(0, 9.0), (chain.n_rows, 0.3), (2 * chain.n_rows, 0.0)],
-    )
-    return dataclasses.replace(made, **changes)
-
-
-def refused(one: FittedChain, why: str = "too few quotes") -> FittedChain:
-    return dataclasses.replace(
-        one, surface=None, certificate=None, status="refused", why=why, inside=np.nan, rmse_vol_points=np.nan, curve=[]
-    )
 
 
 def own_part(page: str) -> str:
@@ -166,15 +112,8 @@ def test_a_refused_chain_is_told_and_can_be_shown():
 def test_a_chain_of_one_expiry_and_one_quote_is_drawn():
     chain = fitted()[0].chain
     for rows in (chain.rows(3), slice(chain.rows(3).start, chain.rows(3).start + 1)):
-        columns = ("strike_usd", "log_moneyness", "is_call", "bid", "ask", "bid_iv", "ask_iv")
-        one = dataclasses.replace(
-            chain,
-            **{name: getattr(chain, name)[rows] for name in columns},
-            **{name: getattr(chain, name)[3:4] for name in ("expiry_us", "expiry_years", "forward_usd")},
-            expiry_index=np.zeros(rows.stop - rows.start, np.int32),
-        )
-        alone = as_fitted(one, looks()[0].truth)
-        reader = Reader(own_part(report_html([alone], title="t", truth=lambda _: looks()[0].truth)))
+        alone = as_fitted(part(chain, 3, rows), truth(chain))
+        reader = Reader(own_part(report_html([alone], title="t", truth=truth)))
         assert len(reader.figures) == 12  # 1 smile, 3 of the surface, 2 truth, 2 residuals, 3 certificate, learning
 
 
@@ -186,7 +125,7 @@ def test_figures_hold_short_numbers_and_no_other():
         elif isinstance(value, float):
             assert len(repr(value).replace("-", "").replace(".", "").split("e")[0].lstrip("0")) <= 6, value
 
-    figures = Reader(own_part(report_html(fitted(), title="t", truth=lambda _: looks()[0].truth))).figures
+    figures = Reader(own_part(report_html(fitted(), title="t", truth=truth))).figures
     assert len(figures) > 40
     for figure in figures:
         check(figure["data"])

@@ -7,10 +7,11 @@ import numpy as np
 from jaxtyping import ArrayLike, Int
 from rich.text import Text
 
-__all__ = ["Bars", "Canvas", "Curve", "Range", "plot", "sparkline"]
+__all__ = ["Bars", "Canvas", "Curve", "Range", "bottom", "framed", "sparkline"]
 
 _BLANK = 0x2800
 _DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])  # of a character, by row and column
+_AXIS = "dim"
 _EIGHTHS = "▁▂▃▄▅▆▇█"
 
 
@@ -112,25 +113,26 @@ class Canvas:
         return np.where(inside, np.rint(np.where(inside, share, 0.0) * (dots - 1)), -1).astype(np.int64)
 
 
-def plot(
-    title: Text, canvas: Canvas, y: Range, x_labels: Sequence[tuple[float, str]], x: Range, style: str = "dim"
-) -> list[Text]:
-    """A title, the drawn canvas with three labels on its left, and labels below, each centred on its x."""
+def framed(canvas: Canvas, y: Range) -> list[Text]:
+    """The drawn canvas with its left axis: labels at the top, in the middle and at the bottom."""
     lines = canvas.lines()
-    named = {0: y.high, len(lines) // 2: y.high - (y.high - y.low) * (len(lines) // 2) / (len(lines) - 1)}
-    named[len(lines) - 1] = y.low
-    framed = [
-        Text.assemble((f"{named[row]:4.0f} ┤" if row in named else "     │", style), line)
+    last = len(lines) - 1
+    named = {row: y.high - (y.high - y.low) * row / last for row in (0, last // 2, last)}
+    return [
+        Text.assemble((f"{named[row]:4.0f} ┤" if row in named else "     │", _AXIS), line)
         for row, line in enumerate(lines)
     ]
-    width = len(lines[0].plain)
+
+
+def bottom(x: Range, labels: Sequence[tuple[float, str]], width: int) -> list[Text]:
+    """The lower axis of a framed canvas of this width: a line, and under it labels, each centred on its x."""
     below = [" "] * width
-    for value, label in x_labels:
+    for value, label in labels:
         centre = round((value - x.low) / (x.high - x.low) * (width - 1))
         start = min(max(centre - len(label) // 2, 0), width - len(label))
         if all(character == " " for character in below[max(start - 1, 0) : start + len(label) + 1]):
             below[start : start + len(label)] = label
-    return [title, *framed, Text("     └" + "─" * width, style), Text("      " + "".join(below), style)]
+    return [Text("     └" + "─" * width, _AXIS), Text("      " + "".join(below), _AXIS)]
 
 
 def sparkline(values: Sequence[float], width: int, top: float) -> str:

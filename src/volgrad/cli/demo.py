@@ -26,6 +26,7 @@ __all__ = ["demo"]
 
 _FRAME_S = 0.08  # least time from one picture to the next
 _LINES = 12  # on output that is no terminal
+_LONGEST_S = 300.0
 _INTERRUPTED = 130
 
 
@@ -91,8 +92,8 @@ def demo(
 
 def _check(out: Path, seconds: float, seed: int) -> None:
     """Refuse before any work what would fail after it."""
-    if not (math.isfinite(seconds) and seconds > 0.0):
-        raise InputError(f"--seconds is {seconds:g}: give how long to fit, a number above 0.")
+    if not 0.0 < seconds <= _LONGEST_S:  # True for NaN
+        raise InputError(f"--seconds is {seconds:g}: give how long to fit, above 0 and at most {_LONGEST_S:g}.")
     if seed < 0:
         raise InputError(f"--seed is {seed}: give a whole number from 0 upwards.")
     if out.exists() and not out.is_dir():
@@ -119,10 +120,11 @@ def _watch(run: _Run, console: "Console") -> None:
     from rich.live import Live
 
     from volgrad.cli.demo_run import follow
-    from volgrad.cli.live_view import LiveView, told
+    from volgrad.cli.live_view import SMALLEST, LiveView, told
 
     clock = time.perf_counter
-    pictures = console.is_terminal and not console.quiet and not console.options.ascii_only
+    roomy = console.width >= SMALLEST[0] and console.height >= SMALLEST[1]
+    pictures = console.is_terminal and roomy and not (console.quiet or console.options.ascii_only)
     every = max(run.planned // _LINES, 1)
     began, view, shown_s, told_to = clock(), None, -math.inf, -every
     with Live(console=console, auto_refresh=False) if pictures else nullcontext() as live:

@@ -23,7 +23,7 @@ __all__ = ["STAGES", "Look", "Middles", "follow", "plan", "rehearse", "table"]
 STAGES = ("before", "at", "after")  # the volatility shock
 CHAINS_A_SECOND = 8
 _PARTS = 6  # of the run; the chain that begins each is fitted in any case, and once more without a start
-_LONGEST_REHEARSAL_S = 20.0
+_LONGEST_REHEARSAL_S, _REHEARSED, _EVERY = 20.0, 4, 3
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,19 @@ class Middles:
 
 
 def rehearse(seed: int, chains: int, fitter: Fitter, clock: Callable[[], float]) -> None:
-    """Compile what the demo needs: fit some chains of its market, calm and shocked, before anything is timed.
+    """Compile what the demo needs before anything is timed: fit a few chains of its market, small to large.
 
     They are fitted under another name, so that the demo does not start from them. What a slow machine cannot
     compile in time is left for the demo itself.
     """
     began = clock()
-    for number, simulated in enumerate(simulate(seed, chains)):
-        if number % (chains // _PARTS) == 0 and clock() - began < _LONGEST_REHEARSAL_S:
-            _compare(fitter.fit(replace(_read(simulated), split="rehearsal")), simulated)
+    some = [simulated for number, simulated in enumerate(simulate(seed, chains)) if number % _EVERY == 0]
+    read = sorted(((_read(simulated), simulated) for simulated in some), key=lambda pair: pair[0].n_rows)
+    for place in np.linspace(0, len(read) - 1, _REHEARSED).astype(int):
+        chain, simulated = read[place]
+        _compare(fitter.fit(replace(chain, split="rehearsal")), simulated)
+        if clock() - began > _LONGEST_REHEARSAL_S:
+            return
 
 
 def plan(seconds: float) -> int:

@@ -9,15 +9,18 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from volgrad.cli.braille import Bars, Canvas, Curve, Range, plot, sparkline
+from volgrad.cli.braille import Bars, Canvas, Curve, Range, bottom, framed, sparkline
 from volgrad.cli.demo_run import Look
 
-__all__ = ["STAGE_NAMES", "LiveView", "told"]
+__all__ = ["SMALLEST", "STAGE_NAMES", "LiveView", "told"]
 
 STAGE_NAMES = {"before": "before the shock", "at": "at the shock", "after": "after the shock"}
 
+#: Columns and rows of the smallest terminal that the picture fits.
+SMALLEST = (78, 22)
 _WIDEST, _MARGIN = 132, 6  # characters; the second of an axis with its labels
-_TALLEST, _OTHER_LINES = 13, 12
+_TALLEST, _OTHER_LINES = 19, 12
+_STRIP, _CLOSE = 5, Range(-2.0, 2.0)  # characters; vol points
 _SMILE_DAYS = 30.0  # the expiry nearest to this is shown
 _SMILE_REACH = (-3.0, 2.2)  # standard deviations at the first chain: room on the left for a fall
 _VOL_STEP = 10.0  # vol points to which axes are rounded
@@ -57,13 +60,11 @@ class LiveView:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Lay it out for the console's size."""
         width = min(options.max_width, _WIDEST)
-        height = max(min(console.height - _OTHER_LINES, _TALLEST), 5)
-        height -= height % 2 == 0  # so that the middle line is the axis's middle
+        height = max(min(console.height - _OTHER_LINES, _TALLEST), 7)
         right = int(0.3 * width)
         plots = Table.grid(padding=(0, 2, 0, 0))
-        left_lines = self._smile(width - right - 2 * _MARGIN - 3, height)
-        right_lines = self._term_structure(right, height)
-        plots.add_row(Text("\n").join(left_lines), Text("\n").join(right_lines))
+        left_lines = self._smile(width - right - 2 * _MARGIN - 3, height - 1)
+        plots.add_row(Text("\n").join(left_lines), Text("\n").join(self._term_structure(right, height)))
         yield Group(self._headline(), Text(), plots, Text(), *self._tracks(width), *self._standing(width))
 
     def _headline(self) -> Text:
@@ -77,41 +78,39 @@ class LiveView:
         )
 
     def _smile(self, width: int, height: int) -> list[Text]:
+        """One expiry twice: volatilities, and below the same less the truth, where spreads can be seen."""
         chain, surface, truth = self._look.fitted.chain, self._look.fitted.surface, self._look.simulated.truth
         listed = np.flatnonzero(chain.expiry_us == self._expiry_us)
         index = int(listed[0]) if listed.size else 0
-        rows, years, forward = (
-            chain.rows(index),
-            float(chain.expiry_years[index]),
-            float(chain.forward_usd[index]),
-        )
-        x = self._log_strike
-        strike = np.log(chain.strike_usd[rows])
+        rows, years, forward = chain.rows(index), chain.expiry_years[index], chain.forward_usd[index]
+        x, strike = self._log_strike, np.log(chain.strike_usd[rows])
         shown = (strike >= x.low) & (strike <= x.high)
-        low, high = 100.0 * chain.bid_iv[rows][shown], 100.0 * chain.ask_iv[rows][shown]
+        strike, low, high = strike[shown], 100.0 * chain.bid_iv[rows][shown], 100.0 * chain.ask_iv[rows][shown]
         at = np.linspace(x.low, x.high, 2 * width)
-        quoted = (at >= strike[0]) & (at <= strike[-1])
-        at = at[quoted]
-        curves = [Curve(at, 100.0 * truth.implied_vol(at - log(forward), years), _TRUTH)]
-        if surface is not None:
-            curves.append(Curve(at, 100.0 * surface.implied_vol(at - log(forward), years), _FIT))
-        seen = np.concatenate([low, high, *(curve.y for curve in curves)])
-        self._smile_vol = self._smile_vol.covering(seen, _VOL_STEP)
-        canvas = Canvas(width, height, x, self._smile_vol)
-        canvas.draw(Bars(strike[shown], low, high, _QUOTES))
-        for curve in curves:
+        at = at[(at >= strike.min(initial=x.high)) & (at <= strike.max(initial=x.low))]
+        true = 100.0 * truth.implied_vol(at - log(forward), years)
+        fit = true + np.nan if surface is None else 100.0 * surface.implied_vol(at - log(forward), years)
+        at_quotes = 100.0 * truth.implied_vol(strike - log(forward), years)
+        self._smile_vol = self._smile_vol.covering(np.concatenate([low, high, true]), _VOL_STEP)
+        tall = height - _STRIP
+        canvas, strip = Canvas(width, tall, x, self._smile_vol), Canvas(width, _STRIP, x, _CLOSE)
+        canvas.draw(Bars(strike, low, high, _QUOTES))
+        below, above = (np.clip(side - at_quotes, *_CLOSE) for side in (low, high))
+        strip.draw(Bars(strike, below, above, _QUOTES))
+        for curve in (Curve(at, true, _TRUTH), Curve(at, fit, _FIT)):
             canvas.draw(curve)
+        strip.draw(Curve(at, fit - true, _FIT))
         expiry = datetime.fromtimestamp(self._expiry_us / 1e6, UTC)
-        title = Text.assemble(
-            (f"Smile of {expiry:%d %b} in %: ", "bold"),
-            ("bid-ask", _QUOTES),
-            " ",
-            ("fit", _FIT),
-            " ",
-            ("truth", _TRUTH),
-        )
+        legend = Text.assemble(("bid-ask", _QUOTES), " ", ("fit", _FIT), " ", ("truth", _TRUTH))
+        title = Text(f"Smile of {expiry:%d %b}, % vol: ", "bold").append_text(legend)
         labels = [(float(value), f"{np.exp(value):,.0f}") for value in np.log(_round_numbers(x))]
-        return plot(title, canvas, self._smile_vol, labels, x)
+        return [
+            title,
+            *framed(canvas, self._smile_vol),
+            Text("Less the truth, vol points", "bold"),
+            *framed(strip, _CLOSE),
+            *bottom(x, labels, width),
+        ]
 
     def _term_structure(self, width: int, height: int) -> list[Text]:
         surface, truth = self._look.fitted.surface, self._look.simulated.truth
@@ -126,7 +125,8 @@ class LiveView:
         for curve in curves:
             canvas.draw(curve)
         labels = [(log(days), label) for days, label in _TENORS if x.low <= log(days) <= x.high]
-        return plot(Text("At the money, by expiry", "bold"), canvas, self._atm_vol, labels, x)
+        title = Text("At the money, by expiry", "bold")
+        return [title, *framed(canvas, self._atm_vol), *bottom(x, labels, width)]
 
     def _tracks(self, width: int) -> list[Text]:
         """Error of the fit and of the raw middles over the run, on one scale."""

@@ -3,18 +3,17 @@
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64, Int64
 
 from volgrad.models.certificate import (
     LEAST_G,
     LEAST_GROWTH,
     Certificate,
-    calendar_growth,
     certify,
     dense_moneyness,
     grid_g,
 )
-from volgrad.models.slices import LINEAR, MIXED, SlicedSurface
+from volgrad.models.slices import CARRIED, LINEAR, MIXED, SlicedSurface
 
 __all__ = ["certificate_times", "join"]
 
@@ -42,23 +41,25 @@ def join(surface: SlicedSurface) -> tuple[SlicedSurface, Certificate]:
     if certificate.clean or surface.expiry_years.size < 2:
         return surface, certificate
     k = dense_moneyness(reach_k)
+    bad = np.arange(surface.expiry_years.size - 1)
+    reaches = surface.reach.copy() if surface.reach.size else np.full(bad.size, CARRIED)
     for reach in _REACHES:
-        bad = _bad_intervals(surface, k)
-        if not bad.any():
+        bad = bad[_unclean(surface, bad, k)]  # intervals do not depend on each other's reach
+        if not bad.size:
             break
-        current = surface.reach if surface.reach.size else np.full(bad.size, np.inf)
-        surface = dataclasses.replace(surface, reach=np.where(bad, reach, current))
+        reaches[bad] = reach
+        surface = dataclasses.replace(surface, reach=reaches.copy())
     return surface, certify(surface, times, reach_k)
 
 
-def _bad_intervals(surface: SlicedSurface, k: Float64[np.ndarray, " points"]) -> np.ndarray:
-    years = surface.expiry_years
-    bad = np.zeros(years.size - 1, bool)
-    for left in range(bad.size):
-        inner = years[left] + np.asarray(_PARTS) * (years[left + 1] - years[left])
-        times = np.concatenate([years[left : left + 1], inner, years[left + 1 : left + 2]])
-        variance = surface.total_variance(k[None, :], times[:, None])
-        growth = calendar_growth(variance).min()
-        wings = (variance[:, [0, -1]] - variance[:, [1, -2]]).max() / (k[-1] - k[-2])
-        bad[left] = not (grid_g(k, variance[1:-1]).min() >= LEAST_G and growth >= LEAST_GROWTH and wings <= 2.0)
-    return bad
+def _unclean(
+    surface: SlicedSurface, left: Int64[np.ndarray, " intervals"], k: Float64[np.ndarray, " points"]
+) -> Bool[np.ndarray, " intervals"]:
+    """Which of the intervals that begin at the expiries `left` have arbitrage inside or across."""
+    begin, end = surface.expiry_years[left][:, None], surface.expiry_years[left + 1][:, None]
+    times = np.concatenate([begin, begin + np.asarray(_PARTS) * (end - begin), end], axis=1)
+    variance = surface.total_variance(k[None, None, :], times[:, :, None])
+    least_g = grid_g(k, variance[:, 1:-1].reshape(-1, k.size)).reshape(left.size, -1).min(1)
+    growth = (np.diff(variance, axis=1) / variance[:, :-1]).reshape(left.size, -1).min(1)
+    wings = (variance[:, :, [0, -1]] - variance[:, :, [1, -2]]).reshape(left.size, -1).max(1) / (k[-1] - k[-2])
+    return ~((least_g >= LEAST_G) & (growth >= LEAST_GROWTH) & (wings <= 2.0))  # True for NaN

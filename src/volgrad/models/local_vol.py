@@ -19,7 +19,7 @@ from jaxtyping import Array, Float32, Float64
 
 from volgrad.models.dupire import time_values
 from volgrad.models.grid import NODES, interpolate, spline_curvature
-from volgrad.models.tangents import tangents
+from volgrad.models.tangents import log_tangents
 
 __all__ = ["Frame", "Prior", "frame", "slice_tangents", "slice_time_values", "variables_from_shape", "whole_shape"]
 
@@ -35,8 +35,8 @@ class Prior(NamedTuple):
     spread_slope: float = 0.27
     spread_reach: float = 6.0
     width: float = 1.2  # correlation length in x (Matern 5/2)
-    shared: float = 0.6
-    smooth: float = 1.2
+    shared: float = 0.5
+    smooth: float = 1.3
     smooth_length: float = 3.0  # in ln clock time (Matern 5/2)
     own: float = 0.5
     level: float = 0.5  # each expiry's own level, beside its shape
@@ -170,12 +170,12 @@ def slice_time_values(frame: Frame, variables: Float64[Array, " variables"]) -> 
 def slice_tangents(
     frame: Frame, variables: Float64[Array, " variables"]
 ) -> tuple[Float64[Array, "expiries nodes"], Float32[Array, "expiries nodes variables"]]:
-    """`slice_time_values`, and their derivatives by every variable (in float32, good to 1e-6 of the largest)."""
+    """`slice_time_values`, and the derivatives of their logarithms by every variable, in float32."""
     log_step, start = _log_step(frame, variables), jnp.asarray(frame.start)
     values = time_values(log_step, start)
     single = jnp.float32
     direction = jnp.einsum("enk,ekv->env", jnp.asarray(frame.basis, single), jnp.asarray(frame.factor, single))
-    return values, tangents(log_step, start, values, direction)
+    return values, log_tangents(log_step, start, values, direction)
 
 
 def variables_from_shape(frame: Frame, shape: Float64[np.ndarray, "expiries knots"]) -> np.ndarray:

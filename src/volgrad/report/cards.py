@@ -10,12 +10,11 @@ __all__ = ["card", "embedded"]
 
 def card(figure: Figure) -> str:
     """HTML of one figure; `page.js` draws it from the JSON inside."""
-    kind = "card wide" if figure.wide else "card"
     says = f"<p>{escape(figure.says)}</p>" if figure.says else ""
     key = f'<span class="key">{escape(figure.key)}</span>' if figure.key else ""
     data = {"data": figure.data, "layout": figure.layout, "bar": figure.bar}
     return (
-        f'<figure class="{kind}"><figcaption><h4>{escape(figure.title)}{key}</h4>{says}</figcaption>'
+        f'<figure class="card"><figcaption><h4>{escape(figure.title)}{key}</h4>{says}</figcaption>'
         f'<div class="plot" style="height:{figure.height}px" role="img" aria-label="{escape(figure.title)}">'
         f'<script type="application/json">{embedded(data)}</script></div></figure>'
     )

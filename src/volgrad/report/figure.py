@@ -50,7 +50,6 @@ class Figure:
         data: traces of plotly.js.
         layout: what differs from the page's layout.
         height: pixels.
-        wide: takes the whole width of the page, not half of it.
         key: HTML-free text of the card's right upper corner.
         bar: whether plotly's tool bar is offered.
     """
@@ -60,7 +59,6 @@ class Figure:
     data: list[dict[str, Any]]
     layout: dict[str, Any] = field(default_factory=dict)
     height: int = 340
-    wide: bool = False
     key: str = ""
     bar: bool = True
 

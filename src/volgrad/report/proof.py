@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from volgrad.models.certificate import dense_moneyness, grid_g
+from volgrad.models.certificate import LEAST_G, LEAST_GROWTH, dense_moneyness, grid_g
 from volgrad.models.joining import certificate_times
 from volgrad.report.figure import BAD, GOOD, INK, Figure, axis, line, log_days, numbers, tenor_axis
 from volgrad.report.shown import Shown
@@ -31,16 +31,17 @@ def proof_figures(shown: Shown) -> list[Figure]:
     calendar = _map(shown, k, middle, slope, "d ln w / d ln τ")
     tenors = tenor_axis(years[0], years[-1])
     layout = {"xaxis": _moneyness_axis(reach), "yaxis": tenors}
+    none, found = "No", "There is"
     return [
         Figure(
-            "No butterfly arbitrage",
+            f"{none if certificate.min_g >= LEAST_G else found} butterfly arbitrage",
             "Durrleman's g over the dense grid: a negative value (red) would be a negative probability. "
             f"Least on the certificate's 401 points: {certificate.min_g:.2g}. White lines bound the quotes.",
             butterfly,
             layout,
         ),
         Figure(
-            "No calendar arbitrage",
+            f"{none if certificate.min_calendar >= LEAST_GROWTH else found} calendar arbitrage",
             "Growth of total variance with time at fixed moneyness, d ln w / d ln τ: below zero (red) a longer option "
             f"would be worth less. Least growth between two times: {certificate.min_calendar:.2g}.",
             calendar,

@@ -47,7 +47,7 @@ def surface_figure(shown: Shown) -> Figure:
         "dots are the middles of the quotes. Drag to turn, scroll to zoom."
     )
     layout = {"scene": scene, "margin": {"l": 0, "r": 0, "t": 0, "b": 0}}
-    return Figure("The surface", says, [sheet, quotes], layout, height=560)
+    return Figure("Implied volatility", says, [sheet, quotes], layout, height=560)
 
 
 def term_figure(shown: Shown) -> Figure:

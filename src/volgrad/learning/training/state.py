@@ -37,8 +37,8 @@ class Info(NamedTuple):
     Attributes:
         loss: weighted mean over the batch; after the step where the optimiser knows it (`knows_new_loss`).
         accepted: whether the variables moved.
-        expected: decrease of the mean loss that another step may bring: after one that was taken, or what this one promised
-            if it was not (NaN where the optimiser has no model of the loss).
+        expected: decrease of the mean loss that another step may bring (NaN where the optimiser has no model of the
+            loss).
     """
 
     loss: Float[Array, ""]

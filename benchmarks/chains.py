@@ -1,0 +1,49 @@
+"""Chains for the benchmarks of fitting: recorded ones drawn by seed, and simulated ones."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from volgrad import runtime
+
+if TYPE_CHECKING:  # the limit on threads must come before numpy's friends are loaded
+    from volgrad.market.chain import Chain
+
+    Sourced = tuple[str, Chain]
+
+MONTHS = "deribit_snap_*.parquet"
+
+
+def recorded_files(data: Path | None = None) -> list[Path]:
+    """The snapshot months in `data` ($VOLGRAD_DATA, else ../shared/data), or none."""
+    folder = data or runtime.find_data()
+    return sorted(folder.glob(MONTHS)) if folder else []
+
+
+def recorded(files: list[Path]) -> list["Sourced"]:
+    """Every chain of the files, in order of file, underlying and time."""
+    from volgrad.data import build, read_quotes
+
+    found: list[Sourced] = []
+    for file in files:
+        chains = build(read_quotes([file])).chains
+        found += [("recorded", chain) for chain in sorted(chains, key=lambda c: (c.ccy, c.ts_us))]
+    return found
+
+
+def simulated(seed: int, count: int) -> list["Sourced"]:
+    """Chains of a simulated market, half an hour apart, with a volatility shock in the middle."""
+    from volgrad.data import build, read_quotes
+    from volgrad.simulate.market import simulate
+
+    chains = [build(read_quotes([made.quotes])).chains for made in simulate(seed, count)]
+    return [("simulated", chain) for made in chains for chain in made]
+
+
+def mixed(seed: int, count: int) -> list["Sourced"]:
+    """`count` chains, half of them recorded (drawn by seed) and half simulated; all simulated without records."""
+    known = recorded(recorded_files())
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(known))[: count // 2])
+    found = [known[place] for place in drawn]
+    return found + simulated(seed, count - len(found))
