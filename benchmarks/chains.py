@@ -1,16 +1,17 @@
-"""Chains for the benchmarks of fitting: recorded ones drawn by seed, and simulated ones."""
+"""What the benchmarks of fitting share: chains, recorded ones drawn by seed and simulated ones, and one thread."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from volgrad import runtime
+from volgrad.errors import InputError
+from volgrad.market.chain import Chain
 
-if TYPE_CHECKING:  # the limit on threads must come before numpy's friends are loaded
-    from volgrad.market.chain import Chain
-
-    Sourced = tuple[str, Chain]
+Sourced = tuple[str, Chain]  # "recorded" or "simulated"
 
 MONTHS = "deribit_snap_*.parquet"
 
@@ -21,7 +22,7 @@ def recorded_files(data: Path | None = None) -> list[Path]:
     return sorted(folder.glob(MONTHS)) if folder else []
 
 
-def recorded(files: list[Path]) -> list["Sourced"]:
+def recorded(files: list[Path]) -> list[Sourced]:
     """Every chain of the files, in order of file, underlying and time."""
     from volgrad.data import build, read_quotes
 
@@ -32,7 +33,7 @@ def recorded(files: list[Path]) -> list["Sourced"]:
     return found
 
 
-def simulated(seed: int, count: int) -> list["Sourced"]:
+def simulated(seed: int, count: int) -> list[Sourced]:
     """Chains of a simulated market, half an hour apart, with a volatility shock in the middle."""
     from volgrad.data import build, read_quotes
     from volgrad.simulate.market import simulate
@@ -41,9 +42,26 @@ def simulated(seed: int, count: int) -> list["Sourced"]:
     return [("simulated", chain) for made in chains for chain in made]
 
 
-def mixed(seed: int, count: int) -> list["Sourced"]:
+def mixed(seed: int, count: int) -> list[Sourced]:
     """`count` chains, half of them recorded (drawn by seed) and half simulated; all simulated without records."""
     known = recorded(recorded_files())
     drawn = np.sort(np.random.default_rng(seed).permutation(len(known))[: count // 2])
     found = [known[place] for place in drawn]
     return found + simulated(seed, count - len(found))
+
+
+def on_one_thread(module: str) -> None:
+    """Go on where every pool has one thread; else run `python -m module` so, with this process's arguments, and exit."""
+    try:
+        runtime.start(threads=1)
+    except InputError:  # numpy is loaded already
+        program = (
+            "import runpy, sys; from volgrad.runtime import limit_threads; limit_threads(1); "
+            f"sys.argv[1:] = {sys.argv[1:]!r}; runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+        )
+        here = str(Path(__file__).resolve().parents[1])
+        paths = [here, str(Path(here) / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+        raise SystemExit(
+            subprocess.run([sys.executable, "-c", program], env=environment, check=False).returncode
+        ) from None

@@ -228,9 +228,7 @@ def race(folder: Path, threads: int, repeats: int) -> None:
     for name in SETS:
         with np.load(folder / f"{name}.npz") as columns:
             options = Options(**columns)
-        figures += [
-            {"set": name, "threads": threads, **figure} for figure in _race_one_set(racing, options, repeats)
-        ]
+        figures += [{"set": name, "threads": threads, **figure} for figure in _race_one_set(racing, options, repeats)]
     result = {
         "figures": figures,
         "absent": absent,
@@ -246,9 +244,7 @@ def _race_one_set(racing: list[Entry], options: Options, repeats: int) -> list[d
     heats = [_heat([ours, rival], options, repeats) for rival in rivals] or [_heat([ours], options, repeats)]
     figures = [heats[0][0]]
     for first, *others in heats:
-        figures += [
-            figure | {"times_ours": figure["ns_per_option"] / first["ns_per_option"]} for figure in others
-        ]
+        figures += [figure | {"times_ours": figure["ns_per_option"] / first["ns_per_option"]} for figure in others]
     return figures
 
 

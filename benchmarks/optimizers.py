@@ -27,7 +27,6 @@ import cyclopts
 import numpy as np
 
 from benchmarks import chains as sources
-from volgrad import runtime
 
 SIZES = (1, 4, 16, 64, 256, 0)  # 0: the whole chain
 LM_SIZES = (64, 256, 0)
@@ -316,7 +315,7 @@ def main(
         repeats: turns each method takes on each chain.
         json_file: write the figures here.
     """
-    runtime.start(threads=1)
+    sources.on_one_thread("benchmarks.optimizers")
     report = benchmark(seed, chains, tuning, repeats)
     print(table(report))
     if json_file:

@@ -87,9 +87,7 @@ def row_scores(frame: pl.DataFrame, scorer: ModuleType) -> pl.DataFrame:
     return pl.DataFrame({"inside": inside, "error": np.where(answered, 100 * (iv - middle), np.nan)})
 
 
-def chain_counts(
-    pred_a: pl.DataFrame, pred_b: pl.DataFrame, test: pl.DataFrame, scorer: ModuleType
-) -> pl.DataFrame:
+def chain_counts(pred_a: pl.DataFrame, pred_b: pl.DataFrame, test: pl.DataFrame, scorer: ModuleType) -> pl.DataFrame:
     """One row a (split, bucket, chain) with the sums that every statistic here is made of (columns `COUNTS`).
 
     `square_*` are sums of squared errors (vol points squared) over the `both` rows that both answered.
@@ -212,11 +210,7 @@ def paired(
 def table(result: dict[str, dict[str, Any]]) -> str:
     """The result of `paired` as lines of text."""
     titles = ("A in", "B in", "A rmse", "B rmse")
-    lines = [
-        f"{'bucket/split':14s}{'chains':>7s}{'rows':>8s}"
-        + "".join(f"{t:>8s}" for t in titles)
-        + "  better:worse"
-    ]
+    lines = [f"{'bucket/split':14s}{'chains':>7s}{'rows':>8s}" + "".join(f"{t:>8s}" for t in titles) + "  better:worse"]
     for name, r in result.items():
         lines.append(
             f"{name:14s}{r['chains']:7d}{r['rows']:8d}{r['inside_a']:8.2f}{r['inside_b']:8.2f}"
@@ -289,9 +283,7 @@ def main(
     rows = select(pl.read_parquet(test), [pred_a, pred_b], selection or Selection())
     parts = {"all": rows}
     if by_month:
-        parts |= {
-            str(month): part for (month,), part in rows.sort("month").group_by(["month"], maintain_order=True)
-        }
+        parts |= {str(month): part for (month,), part in rows.sort("month").group_by(["month"], maintain_order=True)}
     result = {name: paired(pred_a, pred_b, part, scorer, draws, seed) for name, part in parts.items()}
     for name, figures in result.items():
         print(f"{name}: A = {a}, B = {b}\n{table(figures)}")

@@ -76,9 +76,7 @@ def prepare(choice: Choice, scorer_path: Path) -> Path:
     """Runs the scorer's `prepare` (or finds its earlier answer in the work folder); returns the folder."""
     told = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in choice.files]
     scorer = hashlib.sha256(scorer_path.read_bytes()).hexdigest()
-    key = hashlib.sha256(json.dumps([told, choice.seed, choice.max_snapshots, scorer]).encode()).hexdigest()[
-        :16
-    ]
+    key = hashlib.sha256(json.dumps([told, choice.seed, choice.max_snapshots, scorer]).encode()).hexdigest()[:16]
     out = choice.workdir / f"prepared-{key}"
     if not all((out / f"{name}.parquet").is_file() for name in PREPARED):
         files = [str(f) for f in choice.files]
@@ -121,9 +119,7 @@ def run_volgrad(method: str, prepared: Path, out: Path) -> rivals.Answers:
         *extra,
     ]
     source = str(scoring.REPOSITORY / "src")
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
-    }
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))}
     began = time.perf_counter()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     wall = time.perf_counter() - began
@@ -132,9 +128,7 @@ def run_volgrad(method: str, prepared: Path, out: Path) -> rivals.Answers:
             f"{shlex.join(command)} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-4000:]}"
         )
     timing = {"wall_s": wall} | read_summary(out / "summary.json")
-    return rivals.Answers(
-        pl.read_parquet(out / "predictions.parquet"), pl.read_parquet(out / "grid.parquet"), timing
-    )
+    return rivals.Answers(pl.read_parquet(out / "predictions.parquet"), pl.read_parquet(out / "grid.parquet"), timing)
 
 
 def read_summary(path: Path) -> dict[str, object]:
@@ -223,9 +217,7 @@ def versions(scorer_path: Path) -> dict[str, str]:
     return out | {"scorer_sha256": hashlib.sha256(scorer_path.read_bytes()).hexdigest()}
 
 
-def compare_all(
-    prepared: Path, scorer: ModuleType, methods: list[str], others: list[str], choice: Choice
-) -> dict:
+def compare_all(prepared: Path, scorer: ModuleType, methods: list[str], others: list[str], choice: Choice) -> dict:
     """Runs and scores every method, then pairs each of ours with each rival (A = ours, B = the rival)."""
     test = pl.read_parquet(prepared / "test.parquet")
     answers: dict[str, rivals.Answers] = {}
@@ -236,9 +228,7 @@ def compare_all(
     pairs = {}
     for ours in methods:
         for other in others:
-            told = scoring.paired(
-                answers[ours].predictions, answers[other].predictions, test, scorer, seed=choice.seed
-            )
+            told = scoring.paired(answers[ours].predictions, answers[other].predictions, test, scorer, seed=choice.seed)
             pairs[f"{ours} minus {other}"] = told
     return {
         "chains": test.select("ts", "ccy").unique().height,
@@ -271,14 +261,10 @@ def benchmark(choice: Choice, prepared: Path | None, methods: list[str], others:
         raise UnknownNameError(f"method {unknown[0]!r} is not `volgrad` or `volgrad:OPTIONS`")
     scorer_path = scoring.find_scorer()
     if scorer_path is None:
-        raise UnavailableError(
-            "no score_surface.py at $VOLGRAD_SCORER or ../shared/benchmarks beside the repository"
-        )
+        raise UnavailableError("no score_surface.py at $VOLGRAD_SCORER or ../shared/benchmarks beside the repository")
     folder = prepared or prepare(choice, scorer_path)
     if absent := [n for n in PREPARED if not (folder / f"{n}.parquet").is_file()]:
-        raise UnavailableError(
-            f"{folder} lacks {absent[0]}.parquet; it must be what the scorer's prepare wrote"
-        )
+        raise UnavailableError(f"{folder} lacks {absent[0]}.parquet; it must be what the scorer's prepare wrote")
     head = {"benchmark": "surface", "seed": choice.seed, "max_snapshots": choice.max_snapshots}
     head |= {"files": [f.name for f in choice.files], "versions": versions(scorer_path)}
     return head | compare_all(folder, scoring.load_scorer(scorer_path), methods, others, choice)

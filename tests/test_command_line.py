@@ -42,9 +42,7 @@ def failing_app(error):
 
 @pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in NAMES)], ids=" ".join)
 def test_help_loads_nothing_heavy(words):
-    program = (
-        f"import sys; from volgrad.cli import main; code = main({words}); print(*sys.modules); sys.exit(code)"
-    )
+    program = f"import sys; from volgrad.cli import main; code = main({words}); print(*sys.modules); sys.exit(code)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     *text, modules = done.stdout.splitlines()
     assert text[0].startswith("Usage: volgrad")
@@ -53,9 +51,7 @@ def test_help_loads_nothing_heavy(words):
 
 
 def test_the_module_is_the_command():
-    done = subprocess.run(
-        [sys.executable, "-m", "volgrad", "--version"], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-m", "volgrad", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.strip().count(".") == 2
 
 
@@ -201,9 +197,7 @@ def test_a_reader_that_leaves_is_no_error_to_tell():
 def test_json_output_is_plain(capsys):
     import numpy as np
 
-    print_json(
-        {"a": np.float64(1.5), "b": [float("nan"), np.arange(2)], "c": None, "d": True, "e": float("inf")}
-    )
+    print_json({"a": np.float64(1.5), "b": [float("nan"), np.arange(2)], "c": None, "d": True, "e": float("inf")})
     assert json.loads(capsys.readouterr().out) == {
         "a": 1.5,
         "b": [None, [0, 1]],

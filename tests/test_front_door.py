@@ -42,8 +42,6 @@ print(json.dumps({"loaded": light, "changed": changed}))
 
 
 def test_importing_is_light_and_changes_no_setting_of_jax():
-    done = subprocess.run(
-        [sys.executable, "-c", IMPORT_EVERYTHING], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", IMPORT_EVERYTHING], capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert json.loads(done.stdout) == {"loaded": [], "changed": []}

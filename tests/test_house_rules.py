@@ -44,9 +44,7 @@ def imported(tree):
 def test_no_pickle_path_exists(path):
     tree = ast.parse(path.read_text())
     assert UNSAFE_MODULES & set(imported(tree)) == set()
-    allowed = [
-        node for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "allow_pickle"
-    ]
+    allowed = [node for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "allow_pickle"]
     assert all(isinstance(node.value, ast.Constant) and node.value.value is False for node in allowed)
 
 

@@ -15,9 +15,7 @@ from volgrad.errors import InputError
 
 def run_python(program, **environment):
     """Run a program in a fresh interpreter; what it printed as JSON."""
-    variables = {
-        name: value for name, value in os.environ.items() if not name.endswith(("NPROC", "_NUM_THREADS"))
-    }
+    variables = {name: value for name, value in os.environ.items() if not name.endswith(("NPROC", "_NUM_THREADS"))}
     command = [sys.executable, "-W", "error", "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, env=variables | environment, check=False)
     assert done.stderr == ""

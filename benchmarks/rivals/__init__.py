@@ -52,9 +52,7 @@ RIVALS = {
         "raw SVI, weights 1/(half-spread + .3 points), joined at equal k/sqrt(theta)",
         functools.partial(svi_curve, softening=0.003),
     ),
-    "spline": Rival(
-        spline.VERSION, "GCV smoothing spline of volatility, joined at equal k/sqrt(theta)", spline.curve
-    ),
+    "spline": Rival(spline.VERSION, "GCV smoothing spline of volatility, joined at equal k/sqrt(theta)", spline.curve),
 }
 
 

@@ -34,9 +34,7 @@ def curve(slices: Slices) -> SliceCurve:
         edges[i] = k[0] / unit[i], k[-1] / unit[i]
         fitted.append(one(k / unit[i], iv, slices.half_spread_vol[i, used]))
 
-    def total_variance(
-        which: Int[np.ndarray, " rows"], k: Float[np.ndarray, " rows"]
-    ) -> Float[np.ndarray, " rows"]:
+    def total_variance(which: Int[np.ndarray, " rows"], k: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
         x = k / unit[which]
         held = np.clip(x, *edges[which].T)
         iv = np.empty(len(x))

@@ -119,9 +119,7 @@ def tangent_map(p: Parameters, held: Held) -> Float[np.ndarray, "slices 5 5"]:
     _, b, rho, m, sigma = p.T
     reach = np.hypot(m, sigma)
     out = np.zeros((len(p), 5, 5))
-    out[:, 0] = np.stack(
-        [np.ones_like(b), reach - rho * m, -b * m, -b * (rho - m / reach), b * sigma / reach], 1
-    )
+    out[:, 0] = np.stack([np.ones_like(b), reach - rho * m, -b * m, -b * (rho - m / reach), b * sigma / reach], 1)
     out[:, 1, 1], out[:, 1, 2] = rho - m / reach, b
     out[:, 1, 3], out[:, 1, 4] = -b * sigma**2 / reach**3, b * m * sigma / reach**3
     out[:, 2, 1], out[:, 2, 4] = 1 / b, -1 / sigma
@@ -162,9 +160,7 @@ def proposal(part: Problem, p: Parameters, damping: Float[np.ndarray, " slices"]
     return move(p, step, held, part.steepest)
 
 
-def descend(
-    problem: Problem, p: Parameters, steps: int = 200
-) -> tuple[Parameters, Float[np.ndarray, " slices"]]:
+def descend(problem: Problem, p: Parameters, steps: int = 200) -> tuple[Parameters, Float[np.ndarray, " slices"]]:
     """Levenberg-Marquardt on every slice at once; finished slices leave the batch. Returns (p, cost)."""
     best, final = p.copy(), (problem.residuals(p) ** 2).sum(1)
     active, part, cost = np.arange(len(p)), problem, final.copy()

@@ -75,16 +75,12 @@ class EmptyInputError(InputError):
 class UnknownOptionError(InputError):
     """A name that does not exist, most often a typo; `suggestion` is the nearest one that does, or None."""
 
-    def __init__(
-        self, message: str, *, suggestion: str | None = None, file: str | Path | None = None
-    ) -> None:
+    def __init__(self, message: str, *, suggestion: str | None = None, file: str | Path | None = None) -> None:
         self.suggestion = suggestion
         super().__init__(message, file=file)
 
     @classmethod
-    def of(
-        cls, what: str, given: str, known: Iterable[str], *, file: str | Path | None = None
-    ) -> "UnknownOptionError":
+    def of(cls, what: str, given: str, known: Iterable[str], *, file: str | Path | None = None) -> "UnknownOptionError":
         """The error for `given`, a `what` that is not one of `known`, with the nearest one suggested.
 
         >>> print(UnknownOptionError.of("model", "esvi", ["essvi", "ssvi", "local-vol"]))

@@ -61,10 +61,7 @@ def test_svi_reaches_the_optimum_that_scipy_finds(seed: int) -> None:
     low = [-np.inf, svi.SMALLEST_B, -svi.LARGEST_RHO, -svi.LARGEST_M, svi.SIGMA_RANGE[0]]
     high = [np.inf, problem.steepest[0], svi.LARGEST_RHO, svi.LARGEST_M, svi.SIGMA_RANGE[1]]
     theirs = min(
-        2
-        * least_squares(
-            lambda p: problem.residuals(p[None])[0], problem.start(*start)[0], bounds=(low, high)
-        ).cost
+        2 * least_squares(lambda p: problem.residuals(p[None])[0], problem.start(*start)[0], bounds=(low, high)).cost
         for start in svi.STARTS
     )
     assert ours <= theirs * (1 + 1e-3)
@@ -91,9 +88,7 @@ def test_straightened_coordinates_invert_to_first_order() -> None:
 def test_a_chain_without_training_quotes_is_not_answered() -> None:
     train = chain(0)
     asked = train.with_columns(pl.lit("C").alias("cp"), pl.lit("ETH").alias("ccy"))
-    assert np.isnan(
-        rivals.predict(rivals.RIVALS["svi"], train, asked, None).predictions["iv"].to_numpy()
-    ).all()
+    assert np.isnan(rivals.predict(rivals.RIVALS["svi"], train, asked, None).predictions["iv"].to_numpy()).all()
 
 
 def test_a_second_run_is_remembered_and_other_quotes_are_not(tmp_path) -> None:

@@ -29,9 +29,7 @@ def quotes(seed: int, chains: int = 20, strikes: int = 6) -> pl.DataFrame:
     k, tau = rng.normal(0, 0.2, n), np.full(n, 0.1)
     middle = rng.normal(0.6, 0.03, n)
     sign = np.where(k >= 0, 1.0, -1.0)
-    side = {
-        s: inverse_price(k, (middle + d) * np.sqrt(tau), sign) for s, d in (("bid", -0.01), ("ask", 0.01))
-    }
+    side = {s: inverse_price(k, (middle + d) * np.sqrt(tau), sign) for s, d in (("bid", -0.01), ("ask", 0.01))}
     stamp = pl.Series(np.repeat(np.arange(chains) * 6 * HOUR_MS, strikes)).cast(pl.Datetime("ms", "UTC"))
     return pl.DataFrame(
         {"split": ["interp"] * n, "bucket": ["main"] * n, "ts": stamp, "ccy": ["BTC"] * n, "expiry": stamp}
@@ -63,9 +61,7 @@ def noise(seed: int, size: int, points: float) -> np.ndarray:
 def test_a_method_compared_with_itself_differs_by_nothing(seed: int) -> None:
     test = quotes(seed)
     a = answered(test, noise(seed, test.height, 1.0))
-    told = scoring.paired(a, a.sample(fraction=1.0, shuffle=True, seed=seed), test, SCORER, draws=50)[
-        "main/interp"
-    ]
+    told = scoring.paired(a, a.sample(fraction=1.0, shuffle=True, seed=seed), test, SCORER, draws=50)["main/interp"]
     assert told["inside"]["value"] == told["rmse"]["value"] == 0.0
     assert told["inside"]["by_snapshot"] == (0.0, 0.0)
 

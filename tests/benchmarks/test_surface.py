@@ -42,9 +42,7 @@ def test_summary_is_read_by_medians_and_counts(tmp_path) -> None:
         "certificate": None,
     }
     path = tmp_path / "summary.json"
-    path.write_text(
-        json.dumps({"compile_s": 1.5, "threads": 1, "mode": "batched", "chains": [*chains, refused]})
-    )
+    path.write_text(json.dumps({"compile_s": 1.5, "threads": 1, "mode": "batched", "chains": [*chains, refused]}))
     told = surface.read_summary(path)
     assert told["ms_a_chain"] == 5.0
     assert told["statuses"] == {"converged": 3, "refused": 1}

@@ -57,9 +57,7 @@ def quote(days=24, ratio=1.1, cp=None, ccy="BTC", now=NOW, linear=False, spread=
     cp = cp or ("C" if ratio >= 1 else "P")
     years, k = years_to(when, now), math.log(ratio)
     middle = float(volatility(k, years))
-    low, high = (
-        normalised_price(k, (middle + side * spread / 2) * math.sqrt(years), cp == "C") for side in (-1, 1)
-    )
+    low, high = (normalised_price(k, (middle + side * spread / 2) * math.sqrt(years), cp == "C") for side in (-1, 1))
     unit = forward if linear else 1.0
     row = {"ts": now, "ccy": ccy, "expiry": when, "strike": ratio * forward, "cp": cp}
     return row | {"bid": low * unit, "ask": high * unit, "underlying": forward}
@@ -67,12 +65,7 @@ def quote(days=24, ratio=1.1, cp=None, ccy="BTC", now=NOW, linear=False, spread=
 
 def chain_rows(ccy="BTC", now=NOW, days=DAYS, ratios=RATIOS, **how) -> list[dict[str, Any]]:
     """Calls and puts of all strikes and expiries."""
-    return [
-        quote(days=d, ratio=r, cp=cp, ccy=ccy, now=now, **how)
-        for d in days
-        for r in ratios
-        for cp in ("C", "P")
-    ]
+    return [quote(days=d, ratio=r, cp=cp, ccy=ccy, now=now, **how) for d in days for r in ratios for cp in ("C", "P")]
 
 
 def table_of(rows, drop=(), **changes):

@@ -57,9 +57,7 @@ def test_linear_premiums_give_the_same_chain():
         np.testing.assert_allclose(getattr(linear, name), getattr(inverse, name), rtol=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("settlement", "linear", "hint"), [("inverse", True, "dollars"), ("linear", False, "coin")]
-)
+@pytest.mark.parametrize(("settlement", "linear", "hint"), [("inverse", True, "dollars"), ("linear", False, "coin")])
 def test_one_settlement_taken_for_the_other_is_refused(settlement, linear, hint):
     rows = chain_rows(linear=linear, ratios=(0.7, 0.85, 0.95, 0.99, 1.01, 1.05, 1.1, 1.3))
     with pytest.raises(UnitsError, match=f"(?s)table.*{hint}"):
@@ -207,9 +205,7 @@ def test_moneyness_of_another_forward_is_computed_anew_and_told():
     k = [np.log(row["strike"] / f) for row, f in zip(rows, own, strict=True)]
     result = built(rows, forward=own, log_moneyness=k)
     (chain,) = result.chains
-    np.testing.assert_allclose(
-        chain.log_moneyness, np.log(chain.strike_usd / chain.row_forward_usd), atol=1e-12
-    )
+    np.testing.assert_allclose(chain.log_moneyness, np.log(chain.strike_usd / chain.row_forward_usd), atol=1e-12)
     assert any("log_moneyness of 1 rows" in note for note in result.notes)
 
 
@@ -279,9 +275,7 @@ def test_tickers_are_chains_by_cycle_with_time_from_the_cycle():
     result = built(ticker_rows() + ticker_rows(cycle=later))
     assert [chain.ts_us for chain in result.chains] == [int(t.timestamp() * 1e6) for t in (NOW, later)]
     first = result.chains[0]
-    np.testing.assert_allclose(
-        first.mid_iv, volatility(first.log_moneyness, first.row_expiry_years), atol=2e-3
-    )
+    np.testing.assert_allclose(first.mid_iv, volatility(first.log_moneyness, first.row_expiry_years), atol=2e-3)
     assert any("collection cycles" in note for note in result.notes)
 
 
@@ -318,9 +312,7 @@ def test_volatilities_that_contradict_their_prices_are_refused_or_told():
     rows = chain_rows()
     with pytest.raises(UnitsError, match=r"mark_iv is .* times the volatility implied by the prices"):
         built(rows, mark_iv=[0.05] * len(rows))
-    assert any(
-        re.search(r"mark_iv is 1\.\d+ times", note) for note in built(rows, mark_iv=[1.0] * len(rows)).notes
-    )
+    assert any(re.search(r"mark_iv is 1\.\d+ times", note) for note in built(rows, mark_iv=[1.0] * len(rows)).notes)
 
 
 def test_every_reason_has_advice():

@@ -55,9 +55,7 @@ def test_the_unit_of_stamps_does_not_matter(unit):
     query = query_of(chain_rows())
     table = query.table
     for name in ("ts", "expiry"):
-        table = table.set_column(
-            table.column_names.index(name), name, table[name].cast(pa.timestamp(unit, "UTC"))
-        )
+        table = table.set_column(table.column_names.index(name), name, table[name].cast(pa.timestamp(unit, "UTC")))
     expected, located = locate(query, chains), locate(read_query(table), chains)
     np.testing.assert_array_equal(located.chain, expected.chain)
     np.testing.assert_array_equal(located.log_moneyness, expected.log_moneyness)
@@ -107,9 +105,7 @@ def test_splits_find_their_own_chain_and_a_grid_takes_interp():
     assert [chains[i].split if i >= 0 else None for i in located.chain] == ["wing", "full", None]
     without = locate(query_of(rows), chains)
     assert {chains[i].split for i in without.chain} == {"interp"}
-    grid = read_grid(
-        pa.table({"ts": [NOW] * 2, "ccy": ["BTC", "SOL"], "tau_years": [0.1, 0.1], "k": [-0.2, 0.0]})
-    )
+    grid = read_grid(pa.table({"ts": [NOW] * 2, "ccy": ["BTC", "SOL"], "tau_years": [0.1, 0.1], "k": [-0.2, 0.0]}))
     found = locate_grid(grid, chains)
     assert chains[found.chain[0]].split == "interp"
     assert found.reasons() == {"no_chain": 1}
@@ -123,9 +119,7 @@ def test_chains_without_split_serve_every_split():
 
 def test_settlement_is_matched_where_it_is_given():
     rows = chain_rows()
-    chains = chains_of(
-        rows + chain_rows(linear=True), settlement=["inverse"] * len(rows) + ["linear"] * len(rows)
-    )
+    chains = chains_of(rows + chain_rows(linear=True), settlement=["inverse"] * len(rows) + ["linear"] * len(rows))
     located = locate(query_of([quote()] * 3, settlement=["linear", "inverse", None]), chains)
     assert [chains[i].settlement.value for i in located.chain] == ["linear", "inverse", "inverse"]
 
@@ -177,9 +171,7 @@ def test_polars_categories_can_be_written(tmp_path):
 
 @pytest.mark.parametrize("filled", [False, True])
 def test_grids_keep_all_columns_and_get_iv(tmp_path, filled):
-    table = pa.table(
-        {"ts": [NOW], "iv": [None], "ccy": ["BTC"], "tau_years": [0.1], "k": [0.0], "in_range": [True]}
-    )
+    table = pa.table({"ts": [NOW], "iv": [None], "ccy": ["BTC"], "tau_years": [0.1], "k": [0.0], "in_range": [True]})
     grid = read_grid(table if filled else table.drop_columns("iv"))
     write_grid(tmp_path / "g.parquet", grid, np.array([0.6]))
     written = pq.read_table(tmp_path / "g.parquet")

@@ -118,9 +118,7 @@ def test_encodings_do_not_matter(encode):
 @given(order=st.permutations(range(2 * ROWS)))
 def test_the_order_of_rows_does_not_matter(order):
     table = canonical_table()
-    assert_same_chains(
-        build_chains(read_quotes(table.take(pa.array(order)))), build_chains(read_quotes(table))
-    )
+    assert_same_chains(build_chains(read_quotes(table.take(pa.array(order)))), build_chains(read_quotes(table)))
 
 
 def test_float32_strikes_are_strikes():
@@ -219,9 +217,7 @@ def test_the_window_includes_both_ends_and_a_bare_date_is_a_whole_day(window, da
 
 @pytest.mark.parametrize("underlying", ["eth", ["ETH"], "ETH,SOL"])
 def test_underlyings_are_chosen_by_name(underlying):
-    assert {chain.ccy for chain in build_chains(read_quotes(canonical_table(), underlying=underlying))} == {
-        "ETH"
-    }
+    assert {chain.ccy for chain in build_chains(read_quotes(canonical_table(), underlying=underlying))} == {"ETH"}
 
 
 def test_a_window_that_leaves_nothing_says_what_there_is():
@@ -247,12 +243,8 @@ def test_cycles_are_what_a_window_counts_for_tickers():
 
 def test_snapshots_name_linear_instruments():
     table = snapshot_table()
-    names = [
-        f"BTC_USDC-30JAN26-{i}-C" if i % 2 else f"BTC-30JAN26-{i}-C" for i in range(1, table.num_rows + 1)
-    ]
-    quotes = read_quotes(
-        table.set_column(table.column_names.index("instrument"), "instrument", pa.array(names))
-    )
+    names = [f"BTC_USDC-30JAN26-{i}-C" if i % 2 else f"BTC-30JAN26-{i}-C" for i in range(1, table.num_rows + 1)]
+    quotes = read_quotes(table.set_column(table.column_names.index("instrument"), "instrument", pa.array(names)))
     assert quotes.table["settlement"].to_pylist()[:2] == ["linear", "inverse"]
 
 

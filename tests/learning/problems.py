@@ -101,7 +101,7 @@ class Gaussian(Task):
 class Cliff(Regression):
     """Regression whose loss is not finite once a slope leaves the unit ball: steps may fall off."""
 
-    edge: float = eqx.field(default=1.0, static=True)
+    edge: Array = eqx.field(default_factory=lambda: jnp.ones(()))
 
     def misses(self, variables, batch):
         over = jnp.abs(variables["slope"]).max() > self.edge
@@ -138,10 +138,21 @@ def flat(variables) -> np.ndarray:
     return np.concatenate([np.asarray(variables["slope"]), [np.asarray(variables["level"])]])
 
 
-@eqx.filter_jit
-def run(task: Task, optimizer: Optimizer, batch: Batch, size: int, rules: Rules, seed: int = 0, start=None) -> Fit:
+#: One length for all, because every other one is another program to compile.
+RULES = Rules(epochs=400)
+
+
+def run(
+    task: Task, optimizer: Optimizer, batch: Batch, size: int, rules: Rules = RULES, seed: int = 0, start=None
+) -> Fit:
     """The public loop, compiled."""
-    return fit(task, optimizer, batch, begin(task, optimizer, jax.random.key(seed), start), size, rules)
+    key = jax.random.key(seed)
+    return _run(task, optimizer, batch, size, rules, key, task.init(key) if start is None else start)
+
+
+@eqx.filter_jit
+def _run(task, optimizer, batch, size, rules, key, start):
+    return fit(task, optimizer, batch, begin(task, optimizer, key, start), size, rules)
 
 
 def outcome(done: Fit) -> Outcome:

@@ -12,7 +12,7 @@ from volgrad.errors import InputError
 from volgrad.learning.batching.batch import take
 from volgrad.learning.training.first_order import FirstOrder
 from volgrad.learning.training.least_squares import LevenbergMarquardt
-from volgrad.learning.training.loop import Rules, begin, make_step
+from volgrad.learning.training.loop import begin, make_step
 from volgrad.learning.training.state import Optimizer
 
 every = pytest.mark.parametrize("name", OPTIMIZERS)
@@ -111,7 +111,7 @@ def test_gauss_newton_takes_no_step_that_raises_the_loss():
 
 def test_gauss_newton_refuses_a_task_without_residuals_and_says_what_to_do():
     with pytest.raises(InputError, match="Logistic has no residuals: use Adam or SGD"):
-        run(Logistic(), LevenbergMarquardt(), data(), 40, Rules())
+        run(Logistic(), OPTIMIZERS["lm"], data(), 40)
 
 
 def test_variables_that_do_nothing_do_no_harm():
@@ -119,7 +119,7 @@ def test_variables_that_do_nothing_do_no_harm():
     batch = data()
     features, target = batch.rows
     idle = type(batch)((features.at[:, 1].set(0.0), target), batch.mask, batch.weight)
-    done = run(Regression(), LevenbergMarquardt(), idle, 40, Rules())
+    done = run(Regression(), OPTIMIZERS["lm"], idle, 40)
     found = flat(done.state.variables)
     assert np.all(np.isfinite(found))
     assert found[1] == 0.0
@@ -128,7 +128,7 @@ def test_variables_that_do_nothing_do_no_harm():
 
 def test_any_optax_transformation_is_an_optimizer():
     optimizer = FirstOrder(optax.chain(optax.clip_by_global_norm(1.0), optax.lion(0.01)))
-    done = run(Regression(), optimizer, data(), 8, Rules(epochs=300))
+    done = run(Regression(), optimizer, data(), 8)
     np.testing.assert_allclose(flat(done.state.variables), solution(data()), atol=0.1)
 
 
@@ -136,10 +136,9 @@ def test_any_optax_transformation_is_an_optimizer():
 def test_variables_in_single_precision_stay_so_while_the_process_is_in_double(name):
     task = Regression(jnp.ones((), jnp.float32))
     batch = data(dtype=np.float32)
-    for size in (40, 16):
-        done = run(task, OPTIMIZERS[name], batch, size, Rules(epochs=60))
-        assert done.state.variables["slope"].dtype == jnp.float32
-        assert np.all(np.isfinite(flat(done.state.variables)))
+    done = run(task, OPTIMIZERS[name], batch, 16)
+    assert done.state.variables["slope"].dtype == jnp.float32
+    assert np.all(np.isfinite(flat(done.state.variables)))
 
 
 def test_a_batch_of_one_cluster_is_a_batch():

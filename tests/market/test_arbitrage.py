@@ -78,9 +78,7 @@ def test_a_flat_slice_has_g_one(w, k):
     np.testing.assert_allclose(grid_durrleman_g(jnp.asarray(UNEVEN), flat), 1, rtol=1e-9)
 
 
-@given(
-    st.floats(0.01, 0.3), st.floats(0.01, 0.3), st.floats(-0.9, 0.9), st.floats(0.05, 0.5), st.floats(-1, 1)
-)
+@given(st.floats(0.01, 0.3), st.floats(0.01, 0.3), st.floats(-0.9, 0.9), st.floats(0.05, 0.5), st.floats(-1, 1))
 def test_g_is_the_implied_density(a, b, rho, sigma, k):
     """The density of the settlement price is the call's second derivative in strike: here through `price`."""
     parameters = (a, b, rho, 0.05, sigma)

@@ -160,12 +160,8 @@ def test_derivatives_are_those_of_the_formula(k, s, is_call):
     expected_kk = np.exp(k) * (pdf(d2) / s - side * cdf(side * d2))
     np.testing.assert_allclose(by_kk, expected_kk, rtol=1e-11, atol=1e-14)
     size = abs(k) / s + s  # of the two terms of d1 and d2, which cancel where one of these is zero
-    np.testing.assert_allclose(
-        by_ks, pdf(d1) * d1 / s, rtol=1e-12, atol=1e-14 * pdf(d1) * size / s + SMALLEST
-    )
-    np.testing.assert_allclose(
-        by_ss, pdf(d1) * d1 * d2 / s, rtol=1e-12, atol=1e-14 * pdf(d1) * size**2 / s + SMALLEST
-    )
+    np.testing.assert_allclose(by_ks, pdf(d1) * d1 / s, rtol=1e-12, atol=1e-14 * pdf(d1) * size / s + SMALLEST)
+    np.testing.assert_allclose(by_ss, pdf(d1) * d1 * d2 / s, rtol=1e-12, atol=1e-14 * pdf(d1) * size**2 / s + SMALLEST)
 
 
 @given(FORWARD, st.floats(-1.0, 1.0), YEARS, VOL, CALL_PUT)
@@ -178,9 +174,7 @@ def test_greeks_are_the_derivatives_of_the_dollar_premium(forward_usd, k, tau, v
     np.testing.assert_allclose(shown.gamma, by_forward_twice(*given_), rtol=1e-8, atol=1e-14)
     np.testing.assert_allclose(shown.vega, by_vol / 100, rtol=1e-9, atol=1e-14 * forward_usd)
     premium = price_usd(*given_)
-    np.testing.assert_allclose(
-        shown.theta, max(-by_years / 365, -premium), rtol=1e-9, atol=1e-14 * forward_usd
-    )
+    np.testing.assert_allclose(shown.theta, max(-by_years / 365, -premium), rtol=1e-9, atol=1e-14 * forward_usd)
 
 
 @given(FORWARD, st.floats(-1.0, 1.0), YEARS, VOL, CALL_PUT)
@@ -251,8 +245,7 @@ def test_theta_is_per_remaining_time_below_a_day_and_never_more_than_the_premium
     day = 1 / 365
     at = [float(greeks(100.0, 100.0, days * day, 0.8, True).theta) for days in (2.0, 1.0, 0.25)]
     textbook = [
-        -100 * scipy.stats.norm.pdf(0.4 * np.sqrt(d * day)) * 0.8 / (730 * np.sqrt(d * day))
-        for d in (2, 1, 0.25)
+        -100 * scipy.stats.norm.pdf(0.4 * np.sqrt(d * day)) * 0.8 / (730 * np.sqrt(d * day)) for d in (2, 1, 0.25)
     ]
     np.testing.assert_allclose(at, np.multiply(textbook, [1.0, 1.0, 0.25]), rtol=1e-12)
     wing = (100.0, 120.0, 1.5 * day, 0.8, True)
@@ -362,9 +355,7 @@ def test_marks_of_a_month_of_snapshots(shared_data: Path, month: str, median: fl
 def test_a_recorded_session(shared_data: Path):
     """Full precision marks, millisecond stamps: 89 tickers of a WebSocket session."""
     text = gzip.decompress((shared_data / "deribit_ws_recording_20210722.txt.gz").read_bytes()).decode()
-    frames = [
-        json.loads(line[line.index("{") :]) for line in text.splitlines() if '"channel":"ticker' in line
-    ]
+    frames = [json.loads(line[line.index("{") :]) for line in text.splitlines() if '"channel":"ticker' in line]
     tickers = [frame["params"]["data"] for frame in frames]
     assert len(tickers) == 89
     errors = []

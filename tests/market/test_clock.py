@@ -28,18 +28,14 @@ def chain(day_gaps, seed=0):
 
 @given(start=times_us, weeks=st.integers(0, 100))
 def test_whole_weeks_are_calendar_time(start, weeks):
-    assert clock.clock_years(start, start + weeks * WEEK_US) == pytest.approx(
-        weeks * WEEK_US / YEAR_US, abs=1e-12
-    )
+    assert clock.clock_years(start, start + weeks * WEEK_US) == pytest.approx(weeks * WEEK_US / YEAR_US, abs=1e-12)
 
 
 @given(times=st.tuples(times_us, times_us, times_us))
 def test_the_clock_is_additive_and_increasing(times):
     first, middle, last = sorted(times)
     whole = clock.clock_years(first, last)
-    assert clock.clock_years(first, middle) + clock.clock_years(middle, last) == pytest.approx(
-        whole, abs=1e-12
-    )
+    assert clock.clock_years(first, middle) + clock.clock_years(middle, last) == pytest.approx(whole, abs=1e-12)
     assert clock.clock_years(last, first) == pytest.approx(-whole, abs=1e-12)
     assert clock.clock_years(first, last + 1_000_000) > whole >= 0
 
@@ -80,9 +76,7 @@ def test_every_expiry_keeps_its_own_level_and_smile(day_gaps, seed):
     years, level = chain(day_gaps, seed)
     smile = np.random.default_rng(seed).normal(0.0, 0.2, (len(years), 5))
     np.testing.assert_allclose(clock.carried_level(years, level, years), level, rtol=1e-9)
-    np.testing.assert_allclose(
-        clock.carried_smile(years, smile, years, np.zeros_like(smile)), smile, atol=1e-9
-    )
+    np.testing.assert_allclose(clock.carried_smile(years, smile, years, np.zeros_like(smile)), smile, atol=1e-9)
 
 
 @given(day_gaps=gaps, seed=st.integers(0, 99))
@@ -130,8 +124,7 @@ def test_a_noisy_node_is_smoothed_and_a_worthless_one_ignored():
     level[2] *= 1.1**2
     error = np.where(np.arange(6) == 2, 0.1, 0.0)
     exact, smoothed, ignored = (
-        np.sqrt(clock.carried_level(years, level, years[2:3], e) / years[2])[0]
-        for e in (0.0, error, 1e6 * error)
+        np.sqrt(clock.carried_level(years, level, years[2:3], e) / years[2])[0] for e in (0.0, error, 1e6 * error)
     )
     assert exact == pytest.approx(0.55)
     assert 0.5 < smoothed < 0.55
@@ -141,9 +134,7 @@ def test_a_noisy_node_is_smoothed_and_a_worthless_one_ignored():
 def test_an_unquoted_wing_leans_on_the_expiries_that_quote_it():
     years = np.array([2.0, 9.0, 30.0]) / 365
     x = np.array([-5.0, 0.0, 1.0])
-    smile = np.array(
-        [[0.6, 0.0, 0.1], [3.0, 0.0, 0.1], [0.6, 0.0, 0.1]]
-    )  # the middle one's left wing is a guess
+    smile = np.array([[0.6, 0.0, 0.1], [3.0, 0.0, 0.1], [0.6, 0.0, 0.1]])  # the middle one's left wing is a guess
     error = clock.smile_error(x, np.array([-6.0, -1.0, -6.0]), np.full(3, 2.0))
     at_node = clock.carried_smile(years, smile, years[1:2], error)[0]
     assert at_node[0] < 1.5
@@ -182,9 +173,7 @@ def at_the_money_chains(table, stamps):
         years=(pl.col("expiry") - pl.col("ts")).dt.total_seconds() / (365 * 86_400),
     )
     near = table.filter(pl.col("years") > 1 / 365).sort("away").group_by("ts", "ccy", "expiry").head(4)
-    expiries = near.group_by("ts", "ccy", "expiry").agg(
-        pl.col("mark_iv").mean() / 100, pl.col("years").first()
-    )
+    expiries = near.group_by("ts", "ccy", "expiry").agg(pl.col("mark_iv").mean() / 100, pl.col("years").first())
     for _, one in expiries.sort("expiry").group_by("ts", "ccy"):
         ts_us, expiry_us = (one[name].dt.epoch("us").to_numpy() for name in ("ts", "expiry"))
         years = clock.clock_years(ts_us, expiry_us)
@@ -200,9 +189,7 @@ def test_real_expiries_left_out_come_back_nearer_than_by_linear_variance(shared_
             kept = np.arange(len(years)) != out
             carried = clock.carried_level(years[kept], level[kept], years[out : out + 1])[0]
             linear = np.interp(calendar[out], calendar[kept], level[kept])
-            errors.append(
-                [np.sqrt(w / calendar[out]) - np.sqrt(level[out] / calendar[out]) for w in (carried, linear)]
-            )
+            errors.append([np.sqrt(w / calendar[out]) - np.sqrt(level[out] / calendar[out]) for w in (carried, linear)])
     kriged, linear = np.sqrt(np.mean(np.square(errors), axis=0))
     assert len(errors) > 300
     assert kriged < 0.6 * linear

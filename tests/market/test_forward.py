@@ -49,9 +49,7 @@ def permuted(rows: QuoteRows, seed: int) -> QuoteRows:
 # ------------------------------------------------------------------ median
 
 
-@given(
-    st.lists(st.lists(st.floats(1, 1e6), min_size=1, max_size=9), min_size=1, max_size=5), st.integers(0, 9)
-)
+@given(st.lists(st.lists(st.floats(1, 1e6), min_size=1, max_size=9), min_size=1, max_size=5), st.integers(0, 9))
 def test_the_median_is_that_of_each_expirys_printed_forwards(printed, seed):
     value = np.concatenate(printed)
     nothing = np.full(len(value), MISSING)
@@ -104,9 +102,7 @@ def test_neither_order_nor_company_changes_an_expirys_forward(settlement, rule, 
     together = expiry_forwards(permuted(joined(*markets), seed), settlement, rule)
     alone = [expiry_forwards(market, settlement, rule) for market in markets]
     np.testing.assert_allclose(together.forward_usd, [a.forward_usd[0] for a in alone], rtol=1e-12)
-    np.testing.assert_allclose(
-        together.disagreement_bp, [a.disagreement_bp[0] for a in alone], rtol=1e-6, atol=1e-9
-    )
+    np.testing.assert_allclose(together.disagreement_bp, [a.disagreement_bp[0] for a in alone], rtol=1e-6, atol=1e-9)
 
 
 def test_the_settlements_read_parity_differently():
@@ -184,9 +180,7 @@ def test_a_day_of_real_tickers(shared_data: Path):
     held_out = (rows.strike_usd.astype(np.int64) // 100) % 2 == 0
     seen = rows._replace(bid=np.where(held_out, 0.0, rows.bid))
     parity = expiry_forwards(seen, Settlement.INVERSE, ForwardRule.PARITY)
-    inside = {
-        rule: _share_inside(rows, held_out, found) for rule, found in (("median", median), ("parity", parity))
-    }
+    inside = {rule: _share_inside(rows, held_out, found) for rule, found in (("median", median), ("parity", parity))}
     assert inside["median"] > 0.999
     assert inside["median"] > inside["parity"] > 0.97
 

@@ -156,18 +156,14 @@ def test_at_the_money_down_to_underflow():
     np.testing.assert_allclose(invert(value, np.zeros(400)), np.sqrt(2 * np.pi) * value, rtol=6 * EPSILON)
 
 
-@pytest.mark.parametrize(
-    ("nearest", "farthest", "in_the_money"), [(0, 3, False), (4, 8, False), (2, 5, True)]
-)
+@pytest.mark.parametrize(("nearest", "farthest", "in_the_money"), [(0, 3, False), (4, 8, False), (2, 5, True)])
 def test_benchmark_sets_have_no_failure(nearest, farthest, in_the_money):
     """Sets A, B and C of the benchmark, smaller: moneyness in standard deviations, either side."""
     rng = np.random.default_rng(1)
     s = np.exp(rng.uniform(np.log(0.01), np.log(1.5), 2_000))
     k = rng.uniform(nearest, farthest, 2_000) * s * rng.choice([-1, 1], 2_000)
     is_call = (k < 0) if in_the_money else (k >= 0)
-    premium, resolution = np.transpose(
-        [premium_and_resolution(*row) for row in zip(k, s, is_call, strict=True)]
-    )
+    premium, resolution = np.transpose([premium_and_resolution(*row) for row in zip(k, s, is_call, strict=True)])
     error = np.array([time_value(*row)[1] for row in zip(k, s, strict=True)])
     solved, outcome = implied_total_volatility(premium, k, is_call)
     assert np.all(np.asarray(outcome) == Outcome.OK)
@@ -327,9 +323,7 @@ def test_forward_and_reverse_agree():
 def test_compiled_mapped_scanned_and_broadcast_alike():
     k, value, s = MPMATH.T
     mapped = jax.jit(jax.vmap(total_volatility_from_time_value))(value, k)
-    _, scanned = jax.lax.scan(
-        lambda carry, row: (carry, total_volatility_from_time_value(*row)), 0, (value, k)
-    )
+    _, scanned = jax.lax.scan(lambda carry, row: (carry, total_volatility_from_time_value(*row)), 0, (value, k))
     square = invert(np.tile(value, (3, 1)), np.tile(k, (3, 1)))
     for other in (mapped, scanned, *square):
         np.testing.assert_allclose(other, s, rtol=5 * EPSILON)

@@ -30,9 +30,7 @@ from volgrad.market.instruments import (
 )
 
 PRICES = st.floats(1e-3, 1e7)
-STRIKES = st.one_of(
-    st.integers(1, 10**7).map(float), st.integers(1, 10**6).map(lambda n: n / 10**4), PRICES.map(float)
-)
+STRIKES = st.one_of(st.integers(1, 10**7).map(float), st.integers(1, 10**6).map(lambda n: n / 10**4), PRICES.map(float))
 
 
 @st.composite

@@ -46,9 +46,7 @@ def test_mills_ratio_at_its_limits(x, limit):
 
 def test_erfcx_is_scipys():
     x = np.linspace(-20, 60, 2001)
-    assert np.all(
-        np.abs(jax.jit(erfcx)(x) / scipy.special.erfcx(x) - 1) < EPSILON * (8 + 3 * np.minimum(x, 0) ** 2)
-    )
+    assert np.all(np.abs(jax.jit(erfcx)(x) / scipy.special.erfcx(x) - 1) < EPSILON * (8 + 3 * np.minimum(x, 0) ** 2))
 
 
 @given(st.floats(MILLS_LOWEST, 38.0), st.floats(1e-9, 5.0))

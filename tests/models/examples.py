@@ -24,9 +24,7 @@ class Flat(Surface):
         self.vol = vol
 
     def total_variance(self, log_moneyness, expiry_years):
-        k, tau = np.broadcast_arrays(
-            np.asarray(log_moneyness, np.float64), np.asarray(expiry_years, np.float64)
-        )
+        k, tau = np.broadcast_arrays(np.asarray(log_moneyness, np.float64), np.asarray(expiry_years, np.float64))
         return np.where((tau > 0) & ~np.isnan(k), self.vol**2 * tau, np.nan)
 
 

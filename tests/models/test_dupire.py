@@ -177,4 +177,6 @@ def test_the_derivative_through_a_batch_of_chains_is_each_chains_own():
 
 def test_no_step_is_no_change():
     start = lognormal(0.04)
-    np.testing.assert_allclose(solve(np.full((STEPS, NODES.size), -700.0), start), np.tile(start, (STEPS, 1)), rtol=1e-15)
+    np.testing.assert_allclose(
+        solve(np.full((STEPS, NODES.size), -700.0), start), np.tile(start, (STEPS, 1)), rtol=1e-15
+    )

@@ -43,9 +43,7 @@ def test_the_stencil_lies_around_its_point_and_sums_to_one(at):
 
 def test_at_a_node_the_stencil_is_that_node():
     index, weight = stencil(NODES.copy())
-    np.testing.assert_allclose(
-        (weight * (index == np.arange(NODES.size)[:, None])).sum(1), 1.0, atol=1e-12
-    )
+    np.testing.assert_allclose((weight * (index == np.arange(NODES.size)[:, None])).sum(1), 1.0, atol=1e-12)
 
 
 @given(points)

@@ -93,7 +93,10 @@ def test_a_dirty_slice_cannot_be_joined_clean():
 def test_one_expiry_is_certified_without_intervals():
     surface = local_vol_surface()
     one = dataclasses.replace(
-        surface, expiry_years=YEARS[3:4], forward_usd=surface.forward_usd[3:4], variance=surface.variance[3:4],
+        surface,
+        expiry_years=YEARS[3:4],
+        forward_usd=surface.forward_usd[3:4],
+        variance=surface.variance[3:4],
         quoted=surface.quoted[3:4],
     )
     joined, certificate = join(one)

@@ -21,7 +21,9 @@ def test_a_flat_smile_gives_its_own_variance(vol):
 @given(st.integers(0, 2**32 - 1), st.integers(1, 9))
 def test_it_rises_strictly_whatever_the_quotes_say(seed, strikes):
     random = np.random.default_rng(seed)
-    chain = chain_of(lambda k, tau: np.clip(np.exp(random.normal(-0.5, 1.0, k.shape)), 0.15, 3.0), DAYS, strikes=strikes)
+    chain = chain_of(
+        lambda k, tau: np.clip(np.exp(random.normal(-0.5, 1.0, k.shape)), 0.15, 3.0), DAYS, strikes=strikes
+    )
     theta = at_the_money_variance(chain)
     assert theta.shape == (len(DAYS),)
     assert theta[0] > 0

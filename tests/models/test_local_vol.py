@@ -38,9 +38,7 @@ def covariance(factor: np.ndarray) -> np.ndarray:
 
 def test_with_all_modes_the_factor_is_the_root_of_the_stated_covariance():
     prior = Prior(modes_per_expiry=KNOTS.size)
-    np.testing.assert_allclose(
-        covariance(example_frame(prior=prior).factor), stated_covariance(prior), atol=1e-9
-    )
+    np.testing.assert_allclose(covariance(example_frame(prior=prior).factor), stated_covariance(prior), atol=1e-9)
 
 
 def test_the_modes_that_are_left_out_are_hardly_missed():

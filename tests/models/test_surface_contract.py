@@ -31,9 +31,7 @@ FACTORIES: dict[type[Surface], dict[str, Callable[[], Surface]]] = {
     Flat: {"flat": lambda: Flat(0.5)},
     Svi: {"svi": lambda: Svi(0.04, 0.1, -0.3, 0.0, 0.4)},
 }
-EXAMPLES = {
-    f"{kind.__name__}, {name}": make() for kind, makers in FACTORIES.items() for name, make in makers.items()
-}
+EXAMPLES = {f"{kind.__name__}, {name}": make() for kind, makers in FACTORIES.items() for name, make in makers.items()}
 TIMES = np.array([0.002, 0.01, 0.08, 0.3, 0.9])
 
 every = pytest.mark.parametrize("surface", EXAMPLES.values(), ids=EXAMPLES.keys())

@@ -46,9 +46,7 @@ def test_cleaning_finds_the_true_forwards_and_keeps_what_can_be_fitted() -> None
     assert set(chain().expiry_us.tolist()) == set(true)
     for expiry, forward in zip(chain().expiry_us.tolist(), chain().forward_usd.tolist(), strict=True):
         assert forward == pytest.approx(true[expiry], rel=1e-12)
-    assert (
-        chain().log_moneyness.size > 0.35 * simulated().quotes.num_rows
-    )  # half of the rows are in the money
+    assert chain().log_moneyness.size > 0.35 * simulated().quotes.num_rows  # half of the rows are in the money
     assert 0.8 < 100.0 * np.median(chain().ask_iv - chain().bid_iv) < 1.6  # recorded: 1.0 to 1.2
 
 

@@ -96,9 +96,7 @@ def test_round_steps_are_round_and_near(step: float) -> None:
 
 
 @given(st.floats(1.0 / 365.0, 1.0), st.floats(0.2, 1.0), st.floats(0.7, 1.4))
-def test_ladders_straddle_the_forward_in_multiples_of_one_step(
-    years: float, vol: float, drift: float
-) -> None:
+def test_ladders_straddle_the_forward_in_multiples_of_one_step(years: float, vol: float, drift: float) -> None:
     forward = 90_000.0 * drift
     ladder = strike_ladder(42_000.0, forward, years, vol)
     assert np.all(np.diff(ladder) > 0.0)

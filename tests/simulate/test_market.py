@@ -99,9 +99,7 @@ def test_strikes_stay_until_their_expiry_and_follow_the_market() -> None:
     listed: dict[int, set[float]] = {}
     for chain in calm_chains():
         now: dict[int, set[float]] = {}
-        pairs = zip(
-            micros(chain.quotes, "expiry").tolist(), numbers(chain.quotes, "strike").tolist(), strict=True
-        )
+        pairs = zip(micros(chain.quotes, "expiry").tolist(), numbers(chain.quotes, "strike").tolist(), strict=True)
         for expiry, strike in pairs:
             now.setdefault(expiry, set()).add(strike)
         for expiry, strikes in listed.items():

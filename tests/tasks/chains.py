@@ -43,9 +43,7 @@ def chain_of_rows(
     strike = FORWARD_USD * np.exp(k)
     k = np.log(strike / FORWARD_USD)
     is_call = k >= 0.0
-    bid, ask = (
-        np.asarray(black.price(k, iv * np.sqrt(years[expiry]), is_call)) for iv in (bid_iv, ask_iv)
-    )
+    bid, ask = (np.asarray(black.price(k, iv * np.sqrt(years[expiry]), is_call)) for iv in (bid_iv, ask_iv))
     return Chain(
         ts_us=TS_US,
         ccy=ccy,

@@ -17,7 +17,11 @@ __all__ = ["VERBS", "build_app", "main"]
 # verb, where its function lives, one line for --help; a verb appears here when it works, never before
 VERBS = (
     ("fit", "volgrad.cli.fit:fit", "Fit certified arbitrage-free surfaces to files of option quotes."),
-    ("demo", "volgrad.cli.demo:demo", "See it work, offline: fit a simulated market and compare with its true surface."),
+    (
+        "demo",
+        "volgrad.cli.demo:demo",
+        "See it work, offline: fit a simulated market and compare with its true surface.",
+    ),
     ("doctor", "volgrad.cli.doctor:doctor", "Check this installation: versions, devices, precision, caches."),
 )
 

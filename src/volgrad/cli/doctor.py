@@ -75,9 +75,7 @@ def _check_packages() -> Finding:
     versions = {name: _version(name) for name in sorted(names, key=str.lower)}
     missing = [name for name, version in versions.items() if version is None]
     if missing:
-        return Finding(
-            "packages", "fail", f"missing: {', '.join(missing)}", f"pip install {' '.join(missing)}"
-        )
+        return Finding("packages", "fail", f"missing: {', '.join(missing)}", f"pip install {' '.join(missing)}")
     return Finding("packages", "ok", ", ".join(f"{name} {version}" for name, version in versions.items()))
 
 

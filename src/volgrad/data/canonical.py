@@ -50,11 +50,7 @@ class Canonical:
 
 def wanted_columns() -> set[str]:
     """Names that any kind of source may have use for (a Parquet reader skips the others)."""
-    return (
-        {c.name for c in CANONICAL}
-        | set(TICKER_NAMES.values())
-        | {"instrument_name", "timestamp_ms", "instrument"}
-    )
+    return {c.name for c in CANONICAL} | set(TICKER_NAMES.values()) | {"instrument_name", "timestamp_ms", "instrument"}
 
 
 def canonicalise(table: pa.Table, source: str, names: tuple[str, ...] | None = None) -> Canonical:
@@ -171,12 +167,8 @@ def _from_tickers(work: _Work) -> None:
     work.out["settlement"] = _coded(["inverse", "linear"], contracts.is_linear[rows].astype(int))
     if "ccy" not in work.out:
         base = [name.split("-")[0].split("_")[0] for name in entries]
-        work.out["ccy"] = columns.text(
-            pa.chunked_array([pa.array(base)]).take(pa.array(rows)), "ccy", work.source
-        )
-    work.notes.append(
-        f"{work.source}: chains are the collection cycles; time to expiry counts from the cycle's stamp"
-    )
+        work.out["ccy"] = columns.text(pa.chunked_array([pa.array(base)]).take(pa.array(rows)), "ccy", work.source)
+    work.notes.append(f"{work.source}: chains are the collection cycles; time to expiry counts from the cycle's stamp")
 
 
 def _names(work: _Work, column: str) -> tuple[list[str], Int[np.ndarray, " rows"]]:
@@ -194,17 +186,13 @@ def _settlement_of_instruments(work: _Work) -> None:
         return
     linear = parse_options(entries).is_linear[rows]
     work.out["settlement"] = _coded(["inverse", "linear"], linear.astype(int))
-    work.notes.append(
-        f"{work.source}: {int(linear.sum())} rows are linear (USDC-settled) by their instrument's name"
-    )
+    work.notes.append(f"{work.source}: {int(linear.sum())} rows are linear (USDC-settled) by their instrument's name")
 
 
 def _coded(
     values: list[str], codes: Int[np.ndarray, " rows"], nulls: Bool[np.ndarray, " rows"] | None = None
 ) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(
-        pa.array(codes, pa.int32(), mask=nulls), pa.array(values, pa.string())
-    )
+    return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32(), mask=nulls), pa.array(values, pa.string()))
 
 
 def _check_rows(work: _Work) -> None:

@@ -99,11 +99,7 @@ def number(
     """
     dtype = column.type
     if pa.types.is_dictionary(dtype) or pa.types.is_string_view(dtype) or pa.types.is_large_string(dtype):
-        column = (
-            text(column, name, source).cast(pa.string())
-            if _is_textual(dtype)
-            else column.cast(dtype.value_type)
-        )
+        column = text(column, name, source).cast(pa.string()) if _is_textual(dtype) else column.cast(dtype.value_type)
         dtype = column.type
     readable = pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype)
     if pa.types.is_string(dtype):
@@ -199,8 +195,7 @@ def _stamp_text(column: pa.ChunkedArray, name: str, source: str) -> tuple[pa.Chu
         except pa.ArrowInvalid:
             row, value = _first_bad(part, target)
             raise SchemaError(
-                f"{source}: column {name} holds {value!r} in row {row}, "
-                "expected a time such as 2026-01-02T08:00:00Z.",
+                f"{source}: column {name} holds {value!r} in row {row}, expected a time such as 2026-01-02T08:00:00Z.",
                 file=source,
             ) from None
     naive = naive_text.null_count < len(naive_text)

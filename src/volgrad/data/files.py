@@ -106,9 +106,7 @@ def open_file(path: Path, columns: Iterable[str] | None = None) -> Opened | Quar
         if name.lower().endswith(_CSV_SUFFIXES):
             return _read_csv(path)
     except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError, MemoryError) as error:
-        return Quarantined(
-            name, f"damaged or cut short ({_first_sentence(error)}); fetch it again or leave it out."
-        )
+        return Quarantined(name, f"damaged or cut short ({_first_sentence(error)}); fetch it again or leave it out.")
     known = name.lower().endswith(SUFFIXES)
     said = f"its name says {path.suffix} but" if known else "no file of quotes:"
     return Quarantined(name, f"{said} it starts with {head!r}; give Parquet, Arrow IPC or CSV.")

@@ -143,9 +143,7 @@ def locate(asked: Asked, chains: Sequence[Chain], refused: Sequence[RefusedChain
     chain = _find(asked, chains, refused, stamp_us)
     strike, expiry_us = _numbers(asked, "strike"), _stamps(asked, "expiry")
     known = (expiry_us != columns.NO_STAMP) & (stamp_us != columns.NO_STAMP)
-    counted = np.where(
-        known, expiry_years(np.where(known, expiry_us, 0), np.where(known, stamp_us, 0)), np.nan
-    )
+    counted = np.where(known, expiry_years(np.where(known, expiry_us, 0), np.where(known, stamp_us, 0)), np.nan)
     given_years = _numbers(asked, "tau_years")
     years = np.where(np.isfinite(given_years), given_years, counted)
     k = _numbers(asked, "log_moneyness")
@@ -200,9 +198,7 @@ def _find(
         for name in ("ccy", "split", "settlement")
         if name in asked.table.column_names
     }
-    return ChainFinder([*chains, *refused]).find(
-        stamp_us, texts["ccy"], texts.get("split"), texts.get("settlement")
-    )
+    return ChainFinder([*chains, *refused]).find(stamp_us, texts["ccy"], texts.get("split"), texts.get("settlement"))
 
 
 def _log_forwards(

@@ -138,15 +138,11 @@ def read_quotes(
         lost = part.table.num_rows - kept.table.num_rows
         if lost and not kept.table.num_rows:
             offered.append(extent(part.table))
-        source = Source(
-            name, part.kind, part.table.num_rows, lost, opened.malformed_rows, part.extra, part.bad_values
-        )
+        source = Source(name, part.kind, part.table.num_rows, lost, opened.malformed_rows, part.extra, part.bad_values)
         parts.append((source, kept))
     _refuse_empty([source for source, _ in parts], quarantined, window.describe(), offered)
     return Quotes(
-        table=pa.concat_tables(
-            [part.table for _, part in parts], promote_options="default"
-        ).unify_dictionaries(),
+        table=pa.concat_tables([part.table for _, part in parts], promote_options="default").unify_dictionaries(),
         reason=np.concatenate([part.reason for _, part in parts]),
         source_index=np.repeat(np.arange(len(parts)), [part.table.num_rows for _, part in parts]),
         sources=tuple(source for source, _ in parts),
@@ -186,22 +182,16 @@ def _opened(table: Any) -> Opened:
     return Opened(taken, tuple(taken.column_names))
 
 
-def _refuse_empty(
-    sources: list[Source], quarantined: list[Quarantined], asked: str, offered: list[str]
-) -> None:
+def _refuse_empty(sources: list[Source], quarantined: list[Quarantined], asked: str, offered: list[str]) -> None:
     """Raise where nothing readable, no row, or no row of those asked for is left."""
     if not sources:
         first = quarantined[0]
-        more = (
-            f" Nor can {len(quarantined) - 1} more be read: nothing is left." if len(quarantined) > 1 else ""
-        )
+        more = f" Nor can {len(quarantined) - 1} more be read: nothing is left." if len(quarantined) > 1 else ""
         raise first.error(f"{first.file}: {first.why}{more}", file=first.file)
     if any(source.rows > source.rows_filtered for source in sources):
         return
     names = ", ".join(source.name for source in sources[:3]) + (", ..." if len(sources) > 3 else "")
     if not any(source.rows for source in sources):
-        raise EmptyInputError(
-            f"{names}: a header but no row of quotes; nothing to fit.", file=sources[0].name
-        )
+        raise EmptyInputError(f"{names}: a header but no row of quotes; nothing to fit.", file=sources[0].name)
     held = "; ".join(dict.fromkeys(offered))
     raise EmptyInputError(f"{names}: no row is left {asked}; there is {held}.", file=sources[0].name)

@@ -166,11 +166,7 @@ def missing_columns(found: list[str], required: tuple[str, ...], source: str, wh
     missing = [name for name in required if name not in found]
     if not missing:
         return
-    hints = [
-        f"{name!r} is perhaps {found_as!r}"
-        for name in missing
-        if (found_as := _closest(name, found, required))
-    ]
+    hints = [f"{name!r} is perhaps {found_as!r}" for name in missing if (found_as := _closest(name, found, required))]
     more = f", ... ({len(found)} in all)" if len(found) > 30 else ""
     text = (
         f"{source}: {what} needs the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; "

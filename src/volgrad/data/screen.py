@@ -65,9 +65,7 @@ class Screened:
     terms: Terms
 
 
-@np.errstate(
-    over="ignore", divide="ignore", invalid="ignore"
-)  # absurd values become inf or NaN and are judged
+@np.errstate(over="ignore", divide="ignore", invalid="ignore")  # absurd values become inf or NaN and are judged
 def screen(quotes: Quotes, groups: Groups, limits: Limits) -> Screened:
     """Judge every row of `quotes`; see :class:`Reason` for the order."""
     judge = _Judge(quotes.reason)
@@ -93,9 +91,7 @@ def screen(quotes: Quotes, groups: Groups, limits: Limits) -> Screened:
     judge.flag_rows(rows, ask_iv - bid_iv > limits.widest_spread, Reason.WIDE)
     used = judge.open[rows]
     rows = rows[used]
-    return Screened(
-        judge.reason, rows, bid[rows], ask[rows], bid_iv[used], ask_iv[used], is_call[rows], terms
-    )
+    return Screened(judge.reason, rows, bid[rows], ask[rows], bid_iv[used], ask_iv[used], is_call[rows], terms)
 
 
 class _Judge:
@@ -112,9 +108,7 @@ class _Judge:
     def flag(self, mask: Bool[np.ndarray, " rows"], reason: Reason) -> None:
         np.copyto(self.reason, np.int8(reason), where=self.open & mask)
 
-    def flag_rows(
-        self, rows: Int[np.ndarray, " some"], mask: Bool[np.ndarray, " some"], reason: Reason
-    ) -> None:
+    def flag_rows(self, rows: Int[np.ndarray, " some"], mask: Bool[np.ndarray, " some"], reason: Reason) -> None:
         chosen = rows[mask]
         self.reason[chosen] = np.where(self.reason[chosen] == 0, np.int8(reason), self.reason[chosen])
 

@@ -62,9 +62,7 @@ def terms_of(quotes: Quotes, groups: Groups, usable: Bool[np.ndarray, " rows"]) 
     off = np.abs(given_k - computed_k)
     _refuse_nonsense(quotes, given_k, computed_k, off)
     if astray := int((off > _MONEYNESS_TOLERANCE).sum()):
-        notes.append(
-            f"log_moneyness of {astray} rows belongs to another forward than their expiry's: computed anew"
-        )
+        notes.append(f"log_moneyness of {astray} rows belongs to another forward than their expiry's: computed anew")
     return Terms(
         forward_usd=forward,
         expiry_years=np.where(np.isnan(given_years), counted, given_years),
@@ -89,9 +87,7 @@ def _forwards(
     apart_bp = 1e4 * range_of_given
     rules = np.zeros(groups.slots, np.int8)
     for settlement in Settlement:
-        needed = np.isnan(forward) & (
-            groups.chain_linear[groups.slot_chain] == (settlement is Settlement.LINEAR)
-        )
+        needed = np.isnan(forward) & (groups.chain_linear[groups.slot_chain] == (settlement is Settlement.LINEAR))
         if needed.any():
             found = expiry_forwards(_rows_of(quotes, slot, needed), settlement, groups=groups.slots)
             forward[needed], rules[needed] = found.forward_usd[needed], found.rule[needed]
@@ -121,9 +117,7 @@ def _rows_of(quotes: Quotes, slot: Int[np.ndarray, " rows"], needed: Bool[np.nda
     """The rows of the slots that are `needed`, as the forward's rule takes them."""
     table = quotes.table
     rows = np.flatnonzero(np.append(needed, False)[slot])
-    strike, bid, ask, underlying = (
-        number_column(table, name)[rows] for name in ("strike", "bid", "ask", "underlying")
-    )
+    strike, bid, ask, underlying = (number_column(table, name)[rows] for name in ("strike", "bid", "ask", "underlying"))
     return QuoteRows(slot[rows], strike, text_codes(table["cp"])[1][rows] == 0, bid, ask, underlying)
 
 

@@ -115,9 +115,7 @@ def check_against_prices(
     return ratio
 
 
-def check_premiums(
-    source: str, *, above_bound: int, used: int, near_linear: Float[np.ndarray, " quotes"]
-) -> None:
+def check_premiums(source: str, *, above_bound: int, used: int, near_linear: Float[np.ndarray, " quotes"]) -> None:
     """Refuse premiums in the other settlement's unit: dollars taken for coin, or coin taken for dollars.
 
     Args:
@@ -148,9 +146,7 @@ def check_premiums(
 
 
 def _refuse(column: str, source: str, kind: SourceKind, finding: str) -> None:
-    unit, other, mend = (
-        ("percent", "fractions", "multiply") if kind.percent else ("a fraction", "percent", "divide")
-    )
+    unit, other, mend = ("percent", "fractions", "multiply") if kind.percent else ("a fraction", "percent", "divide")
     raise UnitsError(
         f"{source}: {column} {finding}, but a {kind.value} source holds volatilities as {unit}. "
         f"If they are {other}, {mend} the column by 100; or leave it out (prices are what is fitted).",

@@ -192,9 +192,7 @@ def wing_slopes(
 
 
 @jax.jit
-def diagnose(
-    log_moneyness: Float64[Array, " points"], total_variance: Float64[Array, "expiries points"]
-) -> Diagnosis:
+def diagnose(log_moneyness: Float64[Array, " points"], total_variance: Float64[Array, "expiries points"]) -> Diagnosis:
     """The worst of every measure on a grid of expiries and moneyness.
 
     >>> from volgrad import double_precision

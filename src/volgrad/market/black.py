@@ -122,9 +122,7 @@ def price_usd(
 
 
 @jax.jit
-def greeks(
-    forward_usd: _Number, strike_usd: _Number, expiry_years: _Number, vol: _Number, is_call: _Flag
-) -> Greeks:
+def greeks(forward_usd: _Number, strike_usd: _Number, expiry_years: _Number, vol: _Number, is_call: _Flag) -> Greeks:
     """The exchange's Greeks; arguments and errors as in `price_usd`.
 
     Against 357,906 recorded tickers of two days, given their mark volatility, forward and time, the error is
@@ -245,8 +243,7 @@ def _options(is_call: _Flag, *numbers: _Number) -> tuple[list[_Column], Bool[Arr
     """Numbers as float64 and flags, all of one shape."""
     if jnp.result_type(float) != jnp.float64:
         raise InputError(
-            "Black-76 needs float64, and JAX is in single precision: "
-            "call it inside `with volgrad.double_precision():`"
+            "Black-76 needs float64, and JAX is in single precision: call it inside `with volgrad.double_precision():`"
         )
     columns = [jnp.asarray(number, jnp.float64) for number in numbers]
     call = jnp.asarray(is_call, jnp.bool_)

@@ -81,9 +81,7 @@ class Chain:
 
     def __post_init__(self) -> None:
         if not isinstance(self.settlement, Settlement):
-            raise TypeError(
-                f"settlement is {self.settlement!r}: give Settlement.INVERSE or Settlement.LINEAR"
-            )
+            raise TypeError(f"settlement is {self.settlement!r}: give Settlement.INVERSE or Settlement.LINEAR")
         self._check_shapes()
         self._check_expiries()
         self._check_rows()
@@ -140,25 +138,19 @@ class Chain:
             if len(set(shapes.values())) != 1 or len(next(iter(shapes.values()))) != 1:
                 raise InputError(f"{self._where()}: columns must be flat and of one length, but are {shapes}")
         if not self.n_rows:
-            reasons = (
-                ", ".join(f"{count} {reason}" for reason, count in self.left_out.items()) or "there were none"
-            )
+            reasons = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items()) or "there were none"
             raise EmptyInputError(f"{self._where()}: no usable quote ({reasons})")
 
     def _check_expiries(self) -> None:
         self._require("expiry_years", self.expiry_years > 0, "must be positive: leave expired options out")
         self._require("expiry_years", np.isfinite(self.expiry_years), "must be finite")
-        self._require(
-            "forward_usd", (self.forward_usd > 0) & np.isfinite(self.forward_usd), "must be positive"
-        )
+        self._require("forward_usd", (self.forward_usd > 0) & np.isfinite(self.forward_usd), "must be positive")
         for name in ("expiry_us", "expiry_years"):
             self._require(name, _after(np.diff(getattr(self, name)) > 0), "must ascend from expiry to expiry")
 
     def _check_rows(self) -> None:
         index = self.expiry_index
-        self._require(
-            "expiry_index", (index >= 0) & (index < self.n_expiries), f"there are {self.n_expiries} expiries"
-        )
+        self._require("expiry_index", (index >= 0) & (index < self.n_expiries), f"there are {self.n_expiries} expiries")
         step = np.diff(index)
         self._require("expiry_index", _after(step >= 0), "rows must be sorted by expiry")
         self._require("strike_usd", (self.strike_usd > 0) & np.isfinite(self.strike_usd), "must be positive")

@@ -128,8 +128,7 @@ def carried_level(
     if not np.all(node_total_variance > 0):
         worst = int(np.argmin(np.where(node_total_variance > 0, np.inf, node_total_variance)))
         raise InputError(
-            f"total variance {node_total_variance[worst]} at expiry {worst} of {node_clock_years.size}: "
-            "must be above 0"
+            f"total variance {node_total_variance[worst]} at expiry {worst} of {node_clock_years.size}: must be above 0"
         )
     error = np.broadcast_to(np.asarray(node_error, np.float64), node_clock_years.shape)
     log_vol = 0.5 * np.log(node_total_variance / node_clock_years)
@@ -183,9 +182,7 @@ def smile_error(
 
 def _check_times(nodes: Float64[np.ndarray, "nodes"], times: Float64[np.ndarray, "times"]) -> None:
     if nodes.size == 0 or not (nodes[0] > 0 and np.all(np.diff(nodes) > 0)):
-        raise InputError(
-            f"expiries must ascend from above 0 in clock years, got {nodes}: sort them, drop the expired"
-        )
+        raise InputError(f"expiries must ascend from above 0 in clock years, got {nodes}: sort them, drop the expired")
     if not np.all(times > 0):
         raise InputError(f"a smile has no level at {np.min(times)} clock years: ask for times above 0")
 

@@ -142,9 +142,7 @@ def expiry_forwards(
     else:
         use_parity = has_parity & (~has_median | (parity.rows >= FEWEST_PAIRS))
     chosen = [np.where(use_parity, p, m) for p, m in zip(parity, median, strict=True)]
-    applied = np.where(
-        use_parity, ForwardRule.PARITY, np.where(has_median, ForwardRule.MEDIAN, ForwardRule.NONE)
-    )
+    applied = np.where(use_parity, ForwardRule.PARITY, np.where(has_median, ForwardRule.MEDIAN, ForwardRule.NONE))
     gap_bp = _BP * (parity.forward_usd / median.forward_usd - 1)
     return Forwards(chosen[0], applied.astype(np.int8), chosen[1], chosen[2], gap_bp)
 
@@ -226,7 +224,5 @@ def _group_count(quotes: QuoteRows, groups: int | None) -> int:
         return groups or 0
     lowest, highest = int(quotes.group.min()), int(quotes.group.max())
     if lowest < 0 or (groups is not None and highest >= groups):
-        raise InputError(
-            f"groups run from {lowest} to {highest}: they must lie between 0 and {groups or ''} groups"
-        )
+        raise InputError(f"groups run from {lowest} to {highest}: they must lie between 0 and {groups or ''} groups")
     return highest + 1 if groups is None else groups

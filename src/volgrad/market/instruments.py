@@ -164,9 +164,7 @@ def require_linear(option: Option) -> LinearOption:
     raise _refusal(option, "a linear (dollar-settled)", "dollars")
 
 
-def normalised_premium(
-    quoted: _Numbers, forward_usd: _Numbers, settlement: Settlement
-) -> Float64[np.ndarray, "..."]:
+def normalised_premium(quoted: _Numbers, forward_usd: _Numbers, settlement: Settlement) -> Float64[np.ndarray, "..."]:
     """Premium as a fraction of the forward, the unit of all the mathematics: `N(d1) - e^k N(d2)` for a call.
 
     Args:
@@ -185,9 +183,7 @@ def normalised_premium(
     return np.asarray(quoted, np.float64) / np.asarray(forward_usd, np.float64)
 
 
-def quoted_premium(
-    normalised: _Numbers, forward_usd: _Numbers, settlement: Settlement
-) -> Float64[np.ndarray, "..."]:
+def quoted_premium(normalised: _Numbers, forward_usd: _Numbers, settlement: Settlement) -> Float64[np.ndarray, "..."]:
     """The inverse of `normalised_premium`: coin for inverse, dollars for linear."""
     if _checked(settlement) is Settlement.INVERSE:
         return np.array(normalised, np.float64)
@@ -253,9 +249,7 @@ def parse_option(name: str) -> Option:
         kind = instrument_kind(name)
         known = None if kind is InstrumentKind.UNKNOWN else kind.name.lower()
         raise InstrumentNameError(f"{name!r} {_ADVICE[kind]}", kind=known)
-    base, quote, day, month, year, strike, side = match.group(
-        "base", "quote", "day", "month", "year", "strike", "side"
-    )
+    base, quote, day, month, year, strike, side = match.group("base", "quote", "day", "month", "year", "strike", "side")
     strike_usd = float(strike.replace("d", ".").replace("D", "."))
     if not (0 < strike_usd < math.inf):
         raise InstrumentNameError(f"{name!r} has strike {strike_usd:g}: a strike must be positive and finite")
@@ -343,9 +337,7 @@ def _format(pair: str, expiry_us: int, strike_usd: float, is_call: bool) -> str:
 
 def _check_contract(base: str, expiry_us: int, strike_usd: float) -> None:
     if not (0 < strike_usd < math.inf):
-        raise UnitsError(
-            f"strike {strike_usd!r} of an option on {base}: give dollars per coin, positive and finite"
-        )
+        raise UnitsError(f"strike {strike_usd!r} of an option on {base}: give dollars per coin, positive and finite")
     if not (_FIRST_US <= expiry_us < _LAST_US and expiry_us % _DAY_US == EXPIRY_HOUR_UTC * _HOUR_US):
         raise UnitsError(
             f"expiry {expiry_us!r} of an option on {base} is no {EXPIRY_HOUR_UTC}:00 UTC of 2000-2099: "
@@ -357,8 +349,7 @@ def _refusal(option: object, wanted: str, unit: str) -> Exception:
     if not isinstance(option, InverseOption | LinearOption):
         return TypeError(f"{option!r} is not an option: give an InverseOption or a LinearOption")
     return UnitsError(
-        f"{option.name} is {option.settlement.value}, but {wanted} option is needed here: "
-        f"its figures are not in {unit}"
+        f"{option.name} is {option.settlement.value}, but {wanted} option is needed here: its figures are not in {unit}"
     )
 
 

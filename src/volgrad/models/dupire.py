@@ -55,7 +55,7 @@ def time_values(
 
 def implicit_system(step: Float64[Array, "steps nodes"]) -> tuple[Array, Array, Array]:
     """Lower, middle and upper diagonal of `I - step L`."""
-    lower, upper = -step * _LOWER, -step * _UPPER
+    lower, upper = (-step * jnp.broadcast_to(side, step.shape) for side in (_LOWER, _UPPER))
     return lower, 1.0 - lower - upper, upper
 
 

@@ -145,9 +145,7 @@ class StrikeBook:
     ) -> list[Float[np.ndarray, "strikes"]]:
         """Strikes of every listed expiry; `scale_usd` fixes the round steps (see `strike_ladder`)."""
         listed: dict[int, np.ndarray] = {}
-        rows = zip(
-            expiry_us.tolist(), expiry_years.tolist(), forward_usd.tolist(), volatility.tolist(), strict=True
-        )
+        rows = zip(expiry_us.tolist(), expiry_years.tolist(), forward_usd.tolist(), volatility.tolist(), strict=True)
         for expiry, years, forward, vol in rows:
             known = self._strikes.get(expiry)
             if known is None:

@@ -103,9 +103,7 @@ def make_quotes(
     return _with_defects(bid, ask, depth, underlying, kind, stress, random)
 
 
-def _layered(
-    contracts: Contracts, random: np.random.Generator, by_expiry: float, by_row: float
-) -> np.ndarray:
+def _layered(contracts: Contracts, random: np.random.Generator, by_expiry: float, by_row: float) -> np.ndarray:
     """Normal noise with a part that the rows of an expiry share."""
     shared = by_expiry * random.standard_normal(contracts.years_by_expiry.size)
     return shared[contracts.expiry_index] + by_row * random.standard_normal(contracts.strike_usd.size)

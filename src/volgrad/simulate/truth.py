@@ -19,9 +19,7 @@ from volgrad.errors import InputError
 from volgrad.market.special import MILLS_COEFFICIENTS, MILLS_LOWEST
 from volgrad.models.surface import Surface
 
-HALLEY_STEPS = (
-    3  # measured: two reach 1e-9 of the implied deviation, three 1e-13, over |k| <= 1.5, 30 s to 3 years
-)
+HALLEY_STEPS = 3  # measured: two reach 1e-9 of the implied deviation, three 1e-13, over |k| <= 1.5, 30 s to 3 years
 MILLS_SHIFT, MILLS_SPAN = 5.0, 8.0  # of the expansion in volgrad.market.special
 SQRT_2PI = sqrt(2.0 * pi)
 
@@ -182,9 +180,7 @@ class TrueSurface(Surface):
         return calm + (wild - calm) * odds / (1.0 + odds)
 
 
-def log_otm_call(
-    distance: Float[np.ndarray, "..."], deviation: Float[np.ndarray, "..."]
-) -> Float[np.ndarray, "..."]:
+def log_otm_call(distance: Float[np.ndarray, "..."], deviation: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     """Log of the normalised call at k = `distance` >= 0: exact where the price itself underflows.
 
     `C = n(d1) [R(-d1) - R(-d2)]` with Mills' ratio R (Black's formula, rewritten). The put at -k is exp(-k)
