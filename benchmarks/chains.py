@@ -14,6 +14,15 @@ from volgrad.market.chain import Chain
 Sourced = tuple[str, Chain]  # "recorded" or "simulated"
 
 MONTHS = "deribit_snap_*.parquet"
+#: What `volgrad.runtime.limit_threads` sets.
+THREAD_VARIABLES = (
+    "NPROC",
+    "PJRT_NPROC",
+    "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+)
 
 
 def recorded_files(data: Path | None = None) -> list[Path]:

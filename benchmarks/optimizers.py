@@ -31,7 +31,7 @@ from benchmarks import chains as sources
 SIZES = (1, 4, 16, 64, 256, 0)  # 0: the whole chain
 LM_SIZES = (64, 256, 0)
 RATES = {"adam": (0.01, 0.03, 0.1, 0.3, 1.0), "sgd": (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)}
-BUDGET = {"lm": 60, "adam": 1500, "sgd": 1500}  # steps
+BUDGET = {"lm": 40, "adam": 1500, "sgd": 1500}  # steps
 LOOK = {"lm": 1, "adam": 10, "sgd": 10}  # steps from one look at the loss of the whole chain to the next
 TARGETS = (0.10, 0.01)
 NEVER = float("inf")
@@ -81,9 +81,14 @@ def prepare(chains: list[sources.Sourced]) -> list[Case]:
 
 def curve(case: Case, method: Method, seed: int) -> np.ndarray:
     """Mean loss over the whole chain at the start and after every `LOOK` steps, `BUDGET` steps long."""
-    looks = BUDGET[method.name] // LOOK[method.name]
-    found = _trace(method.name, method.size, looks)(case.task, case.data, seed, method.rate)
-    return np.asarray(found)
+    import jax
+
+    state, every = _begin(case, method, seed), LOOK[method.name]
+    losses = [_loss()(case.task, case.data, state)]
+    for first in range(0, BUDGET[method.name], every):
+        state = _walk(method.name, method.size)(case.task, case.data, state, first, every)
+        losses.append(_loss()(case.task, case.data, state))
+    return np.nan_to_num(np.asarray(jax.device_get(losses)), nan=NEVER)
 
 
 def steps_to(case: Case, losses: np.ndarray, method: Method, target: float) -> float:
@@ -92,83 +97,62 @@ def steps_to(case: Case, losses: np.ndarray, method: Method, target: float) -> f
     return float(reached[0] * LOOK[method.name]) if reached.size else NEVER
 
 
-def _start(name: str, task: Any, seed: Any, rate: Any) -> tuple[Any, Any]:
-    """The optimiser and the state it starts from; rates are traced, so that one program serves all of them."""
+@functools.cache
+def _optimizer(name: str) -> Any:
+    """Rates are 1 here and scale the steps in `_begin`, so that one program serves all of them."""
+    from volgrad.learning.training.first_order import adam, sgd
+    from volgrad.learning.training.least_squares import LevenbergMarquardt
+
+    if name == "lm":
+        return LevenbergMarquardt()
+    return {"adam": adam, "sgd": sgd}[name](learning_rate=1.0, steps=BUDGET[name])
+
+
+def _begin(case: Case, method: Method, seed: int) -> Any:
     import equinox as eqx
     import jax
 
-    from volgrad.learning.training.first_order import adam, sgd
-    from volgrad.learning.training.least_squares import LevenbergMarquardt
     from volgrad.learning.training.loop import begin
 
-    if name == "lm":
-        optimizer = LevenbergMarquardt()
-        return optimizer, begin(task, optimizer, jax.random.key(seed))
-    optimizer = {"adam": adam, "sgd": sgd}[name](learning_rate=1.0, steps=BUDGET[name])
-    state = begin(task, optimizer, jax.random.key(seed))
-    return optimizer, eqx.tree_at(lambda s: s.optimizer.scale, state, state.optimizer.scale * rate)
-
-
-def _walk(name: str, size: int, task: Any, data: Any, state: Any, optimizer: Any, first: Any, steps: Any) -> Any:
-    """`steps` steps from step number `first`, on the shuffled batches of the epochs they fall into."""
-    import jax
-
-    from volgrad.learning.batching.batch import batches_per_epoch, epoch_order, take
-    from volgrad.learning.training.loop import make_step
-
-    step = make_step(task, optimizer)
-    if not size or size >= data.clusters:
-        return jax.lax.fori_loop(0, steps, lambda _, s: step(s, data)[0], state)
-    each = batches_per_epoch(data, size)
-    quotes = data.mask.sum()
-    used = -(-quotes // size)  # batches with a quote in them: the rest is padding
-
-    def one(number: Any, carry: tuple[Any, Any]) -> tuple[Any, Any]:
-        state, order = carry
-        number = first + number
-        fresh = number % used == 0
-        order = jax.lax.cond(fresh, lambda: epoch_order(data, size, state.key, number // used), lambda: order)
-        return step(state, take(data, order[number % used]))[0], order
-
-    order = epoch_order(data, size, state.key, first // used)
-    assert order.shape[0] == each
-    return jax.lax.fori_loop(0, steps, one, (state, order))[0]
+    state = begin(case.task, _optimizer(method.name), jax.random.key(seed))
+    if not method.rate:
+        return state
+    return eqx.tree_at(lambda s: s.optimizer.scale, state, state.optimizer.scale * method.rate)
 
 
 @functools.cache
-def _trace(name: str, size: int, looks: int) -> Callable[..., Any]:
+def _loss() -> Callable[..., Any]:
     import jax
-    import jax.numpy as jnp
 
     from volgrad.learning.training.state import mean_loss
 
-    @jax.jit
-    def run(task: Any, data: Any, seed: Any, rate: Any) -> Any:
-        optimizer, state = _start(name, task, seed, rate)
-
-        def loss(state: Any) -> Any:
-            found = mean_loss(task.loss(state.variables, data, state.key)[0], data)
-            return jnp.where(jnp.isfinite(found), found, jnp.inf)
-
-        def look(state: Any, number: Any) -> tuple[Any, Any]:
-            state = _walk(name, size, task, data, state, optimizer, number * LOOK[name], LOOK[name])
-            return state, loss(state)
-
-        return jnp.concatenate([loss(state)[None], jax.lax.scan(look, state, jnp.arange(looks))[1]])
-
-    return run
+    return jax.jit(lambda task, data, state: mean_loss(task.loss(state.variables, data, state.key)[0], data))
 
 
 @functools.cache
-def _race(name: str, size: int) -> Callable[..., Any]:
+def _walk(name: str, size: int) -> Callable[..., Any]:
+    """Compiled: `steps` steps from number `first` on, on the shuffled batches of the epochs they fall into."""
     import jax
 
-    @jax.jit
-    def run(task: Any, data: Any, seed: Any, rate: Any, steps: Any) -> Any:
-        optimizer, state = _start(name, task, seed, rate)
-        return _walk(name, size, task, data, state, optimizer, 0, steps).variables
+    from volgrad.learning.batching.batch import epoch_order, take
+    from volgrad.learning.training.loop import make_step
 
-    return run
+    def walk(task: Any, data: Any, state: Any, first: Any, steps: Any) -> Any:
+        step = make_step(task, _optimizer(name))
+        if not size or size >= data.clusters:
+            return jax.lax.fori_loop(0, steps, lambda _, s: step(s, data)[0], state)
+        used = -(-data.mask.sum() // size)  # batches with a quote in them: the rest is padding
+
+        def one(number: Any, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+            state, order = carry
+            turn, epoch = number % used, number // used
+            order = jax.lax.cond(turn == 0, lambda: epoch_order(data, size, state.key, epoch), lambda: order)
+            return step(state, take(data, order[turn]))[0], order
+
+        order = epoch_order(data, size, state.key, first // used)
+        return jax.lax.fori_loop(first, first + steps, one, (state, order))[0]
+
+    return jax.jit(walk)
 
 
 # ------------------------------------------------------------------------------------------ tuning and measuring
@@ -219,12 +203,12 @@ def clock(cases: list[Case], methods: list[Method], steps: np.ndarray, seed: int
     for turn in range(repeats + 1):  # the first one compiles
         for c, case in enumerate(cases):
             for m, method in enumerate(methods):
-                race = _race(method.name, method.size)
+                walk, state = _walk(method.name, method.size), _begin(case, method, seed)
                 counts = [*steps[m, c], 8.0 if method.name == "lm" else 100.0]
                 for place, count in enumerate(counts):
                     if np.isfinite(count) and (place == len(counts) - 1 or count <= 100):
                         began = perf_counter()
-                        jax.block_until_ready(race(case.task, case.data, seed, method.rate, int(count)))
+                        jax.block_until_ready(walk(case.task, case.data, state, 0, int(count)).variables)
                         spent[turn, m, c, place] = 1e3 * (perf_counter() - began)
                 spent[turn, m, c, -1] /= counts[-1]
     found = np.median(spent[1:], axis=0)
@@ -302,7 +286,7 @@ def main(
     *,
     seed: int = 0,
     chains: int = 6,
-    tuning: int = 2,
+    tuning: int = 1,
     repeats: int = 3,
     json_file: Annotated[Path | None, cyclopts.Parameter(name="--json")] = None,
 ) -> None:

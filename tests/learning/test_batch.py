@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.learning.problems import data
 
+from tests.learning.problems import data
 from volgrad.learning.batching.batch import Batch, batches_per_epoch, epoch_order, take
 from volgrad.learning.training.state import mean_loss
 

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+
 from tests.discovery import concrete_subclasses
 from tests.learning.problems import OPTIMIZERS, Logistic, Regression, Valley, data, flat, run, solution
-
 from volgrad.errors import InputError
 from volgrad.learning.batching.batch import take
 from volgrad.learning.training.first_order import FirstOrder

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tests.models.examples import VOGT, YEARS, Flat, Svi
 from tests.tasks.chains import simulated
-
 from volgrad.market import arbitrage
 from volgrad.models.certificate import calendar_growth, certify, dense_moneyness, grid_g
 from volgrad.models.surface import Surface

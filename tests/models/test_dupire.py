@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.models.examples import lognormal
 
+from tests.models.examples import lognormal
 from volgrad.market.implied import total_volatility_from_time_value
 from volgrad.models.dupire import time_values
 from volgrad.models.grid import CENTRE, NODES

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.models.examples import YEARS, flat_slices, local_vol_surface, sliced
 
+from tests.models.examples import YEARS, flat_slices, local_vol_surface, sliced
 from volgrad.models.certificate import certify, dense_moneyness, grid_g
 from volgrad.models.joining import certificate_times, join
 from volgrad.models.slices import CARRIED, LINEAR

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.tasks.chains import chain_of
 
+from tests.tasks.chains import chain_of
 from volgrad.models.levels import at_the_money_variance
 
 DAYS = (1.0, 8.0, 30.0, 90.0)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.models.examples import YEARS, clock, example_frame, lognormal
 
+from tests.models.examples import YEARS, clock, example_frame, lognormal
 from volgrad.market.implied import total_volatility_from_time_value
 from volgrad.models.grid import CENTRE, NODES
 from volgrad.models.local_vol import KNOTS, Prior, frame, slice_time_values, variables_from_shape, whole_shape

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.models.examples import PUBLISHED_NODES, TS_US, YEARS, clock, flat_slices, local_vol_surface, sliced
 
+from tests.models.examples import PUBLISHED_NODES, TS_US, YEARS, clock, flat_slices, local_vol_surface, sliced
 from volgrad.models.certificate import calendar_growth, dense_moneyness, grid_g
 from volgrad.models.slices import CARRIED, LINEAR, MIXED, extended
 

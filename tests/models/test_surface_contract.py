@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tests.discovery import concrete_subclasses
 from tests.models.examples import Flat, Svi, flat_slices, local_vol_surface
 from tests.tasks.chains import simulated
-
 from volgrad.market import black
 from volgrad.market.implied import implied_total_volatility
 from volgrad.models.joining import join

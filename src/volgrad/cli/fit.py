@@ -1,6 +1,8 @@
 """`volgrad fit`: option quotes in, certified arbitrage-free volatility surfaces out."""
 
 import csv
+import io
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -10,17 +12,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from volgrad import runtime
-from volgrad.cli.common import CommonOptions, print_json, progress, results_console
-from volgrad.errors import EmptyInputError, InputError
+from volgrad.cli.common import CommonOptions, print_json, progress
+from volgrad.cli.fit_files import FitFiles
+from volgrad.cli.fit_text import show
+from volgrad.errors import InputError
 
 if TYPE_CHECKING:
-    from volgrad.data import Built
+    from volgrad.data import Asked, Built, Quotes
     from volgrad.tasks.fitted import FittedChain
 
 __all__ = ["fit"]
 
+_LATEST_SEED = 2**63 - 1
 
-def fit(
+
+def fit(  # noqa: PLR0913 - a parameter an option
     quotes: list[Path],
     /,
     *,
@@ -45,7 +51,8 @@ def fit(
     """Fit a certified arbitrage-free volatility surface to every chain of quotes.
 
     Writes surfaces.parquet, summary.json, rejections.json and report.html to OUT, and the answers to --predict and
-    --grid. Exit code 1 if some chain could not be fitted; everything else is written all the same.
+    --grid. A chain without a usable quote is named and left out. Exit code 1 if some chain's fit failed; everything
+    else is written all the same.
 
     Parameters
     ----------
@@ -64,7 +71,7 @@ def fit(
     to
         Last time or day to use, included.
     underlying
-        Only these underlyings, such as BTC; may be repeated.
+        Only these underlyings, such as BTC or BTC,ETH; may be repeated.
     history
         Let each fit lean on the previous N chains of the same underlying and split.
     warm
@@ -80,51 +87,45 @@ def fit(
     seed
         Seed of the random order of quotes.
     report
-        Leave report.html out.
+        Write report.html; --no-report leaves it out.
     report_chains
         Show these chains in full in the report, such as "BTC 2026-01-01T09:18"; may be repeated.
     """
-    runtime.start(threads)
     began = time.perf_counter()
+    runtime.start(threads)
     import volgrad.tasks.fit as work
     from volgrad.data import build, read_grid, read_query, read_quotes
+    from volgrad.tasks.desk import require_chains
 
-    options = work.FitOptions(optimizer=optimizer, batch=_batch(batch), warm=warm, history=history, seed=seed)
+    options = work.FitOptions(optimizer=optimizer, batch=_batch(batch), warm=warm, history=history, seed=_seed(seed))
+    if report_chains and not report:
+        raise InputError("--report-chains names chains to show in the report: leave --no-report out")
+    files = FitFiles(out, predict, grid, steps_csv, report)
+    sources = files.check(quotes)
     asked = None if predict is None else read_query(predict)
     asked_grid = None if grid is None else read_grid(grid)
-    _writable(out)
-    built = build(read_quotes(list(quotes), from_=from_, to=to, underlying=underlying))
-    if not built.chains:
-        raise EmptyInputError(built.refused[0].why if built.refused else "no chain in these quotes")
+    read = read_quotes(sources, from_=from_, to=to, underlying=underlying)
+    built = build(read)
+    require_chains(built, read)
     fitter = work.Fitter(options)
+    fitted = []
     with progress("fitting chains", len(built.chains), quiet=common.json) as advance:
-        fitted = []
         for chain in built.chains:
             fitted.append(fitter.fit(chain))
             advance(1)
-    written = _write_answers(out, asked, asked_grid, fitted, built)
-    summary = _write_results(
-        out,
-        fitted,
-        built,
-        threads=threads,
-        model=model,
-        compile_s=fitter.compile_seconds,
-        began=began,
-        answers=written,
-    )
-    if steps_csv is not None:
-        _write_steps(steps_csv, fitted)
-    if report:
-        from volgrad.report import write_report
-
-        title = f"Volatility surfaces: {', '.join(path.name for path in quotes[:3])}"
-        write_report(out / "report.html", fitted, title=title, summary=summary, chains=report_chains or ())
+    more = {
+        "command": ["volgrad", *sys.argv[1:]],
+        "model": model,
+        "threads": threads or _cores(),
+        "compile_s": fitter.compile_seconds,
+        **_write_answers(files, asked, asked_grid, fitted, built),
+    }
+    summary = _write_results(files, fitted, built, read, more, began, report_chains or ())
     if common.json:
         print_json(summary)
     else:
-        _show(summary, fitted, out, report)
-    return 1 if any(chain["status"] == "refused" for chain in summary["chains"]) else 0
+        show(summary, fitted, files)
+    return 1 if any(one.surface is None for one in fitted) else 0
 
 
 def _batch(text: str) -> int | None:
@@ -136,14 +137,23 @@ def _batch(text: str) -> int | None:
         raise InputError(f"--batch takes a number of quotes or auto, not {text!r}") from error
 
 
-def _writable(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file: give a folder")
-    out.mkdir(parents=True, exist_ok=True)
+def _seed(seed: int) -> int:
+    if not 0 <= seed <= _LATEST_SEED:
+        raise InputError(f"--seed is {seed}: give a whole number from 0 to {_LATEST_SEED}")
+    return seed
+
+
+def _cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _write_answers(
-    out: Path, asked: Any, asked_grid: Any, fitted: "Sequence[FittedChain]", built: "Built"
+    files: FitFiles,
+    asked: "Asked | None",
+    asked_grid: "Asked | None",
+    fitted: "Sequence[FittedChain]",
+    built: "Built",
 ) -> dict[str, Any]:
     from volgrad.data import locate, locate_grid, write_grid, write_predictions
     from volgrad.tasks.answers import answer
@@ -157,87 +167,63 @@ def _write_answers(
         if rows is None:
             continue
         vol, reasons = answer(find(rows, built.chains, built.refused), fitted)
-        write(out / f"{name}.parquet", rows, vol)
+        write(files.out / f"{name}.parquet", rows, vol)
         written[name] = {"rows": rows.rows, "answered": int((vol > 0).sum()), "unanswered": reasons}
     return written
 
 
 def _write_results(
-    out: Path,
+    files: FitFiles,
     fitted: "Sequence[FittedChain]",
     built: "Built",
-    *,
-    threads: int | None,
-    model: str,
-    compile_s: float,
+    read: "Quotes",
+    more: dict[str, Any],
     began: float,
-    answers: dict[str, Any],
+    report_chains: Sequence[str],
 ) -> dict[str, Any]:
-    import os
-
-    import msgspec
-
-    from volgrad.data import replacing
+    """Write all but the answers, the summary last: where there is one, everything else is there, too."""
     from volgrad.tasks.summary import fit_summary
     from volgrad.tasks.surfaces import Surfaces
 
-    Surfaces.of(fitted).write(out / "surfaces.parquet")
-    more = {"model": model, "wall_s": time.perf_counter() - began, "compile_s": compile_s, **answers}
-    used = threads or os.cpu_count() or 1
-    summary = fit_summary(fitted, built, command=["volgrad", *sys.argv[1:]], threads=used, more=more)
-    for name, content in (("summary.json", summary), ("rejections.json", summary["rejections"])):
-        with replacing(out / name) as file:
-            # NaN and infinities become null
-            file.write(msgspec.json.format(msgspec.json.encode(content), indent=1))
+    more = {"wall_s": time.perf_counter() - began, **more}
+    summary = fit_summary(fitted, built, read, more)
+    Surfaces.of(fitted).write(files.out / "surfaces.parquet")
+    _write_json(files.out / "rejections.json", summary["rejections"])
+    if files.steps_csv is not None:
+        _write_steps(files.steps_csv, fitted)
+    if files.report:
+        from volgrad.report import write_report
+        from volgrad.report.chosen import choose
+
+        names = list(dict.fromkeys(Path(source["source"]).name for source in summary["sources"]))
+        title = f"Volatility surfaces: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
+        set_aside = [f"{one.file}: set aside: {one.why}" for one in read.quarantined]
+        shown = {**summary, "notes": [*set_aside, *summary["notes"]]}
+        write_report(files.out / "report.html", fitted, title=title, summary=shown, chains=report_chains)
+        summary["notes"] = [*choose(fitted, report_chains)[1], *summary["notes"]]
+    summary["wall_s"] = time.perf_counter() - began
+    _write_json(files.out / "summary.json", summary)
     return summary
 
 
+def _write_json(path: Path, content: Any) -> None:
+    import msgspec
+
+    from volgrad.data import replacing
+
+    with replacing(path) as file:
+        file.write(msgspec.json.format(msgspec.json.encode(content), indent=1))  # NaN and infinities become null
+
+
 def _write_steps(path: Path, fitted: "Sequence[FittedChain]") -> None:
+    from volgrad.data import replacing
     from volgrad.tasks.summary import stamp_text
 
-    with path.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["ts", "ccy", "split", "epoch", "quotes_seen", "loss"])
-        for one in fitted:
-            name = (stamp_text(one.chain.ts_us), one.chain.ccy, one.chain.split or "")
-            rows.writerows((*name, epoch, seen, f"{loss:.6g}") for epoch, (seen, loss) in enumerate(one.curve))
-
-
-def _show(summary: dict[str, Any], fitted: "Sequence[FittedChain]", out: Path, report: bool) -> None:
-    import numpy as np
-
-    console = results_console()
-    published = [one for one in fitted if one.surface is not None]
-    statuses: dict[str, int] = {}
-    for chain in summary["chains"]:
-        statuses[chain["status"]] = statuses.get(chain["status"], 0) + 1
-    used = sum(chain["quotes_used"] for chain in summary["chains"])
-    left = sum(sum(chain["left_out"].values()) for chain in summary["chains"])
-    console.print(f"{len(summary['chains'])} chains: {', '.join(f'{n} {status}' for status, n in statuses.items())}")
-    console.print(f"quotes: {used:,} used, {left:,} left out (reasons: {out / 'rejections.json'})")
-    if published:
-        weight = np.array([one.chain.n_rows for one in published], float)
-        inside = np.average([one.inside for one in published], weights=weight)
-        miss = np.sqrt(np.average([one.rmse_vol_points**2 for one in published], weights=weight))
-        clean = sum(one.certificate is not None and one.certificate.clean for one in published)
-        console.print(f"inside bid and ask: {100 * inside:.2f} % of quotes; RMSE {miss:.3f} vol points from the middle")
-        console.print(f"free of arbitrage: {clean} of {len(published)} published surfaces, certified on a dense grid")
-        console.print(
-            f"a chain: {np.median([one.fit_ms for one in published]):.1f} ms to fit, "
-            f"{np.median([one.certificate_ms for one in published]):.1f} ms to join and certify (medians); "
-            f"all: {summary['wall_s']:.1f} s, of which compiling {summary['compile_s']:.1f} s"
-        )
-    for name in ("predictions", "grid"):
-        if name in summary:
-            told = summary[name]
-            gaps = "".join(f"; {count} not answered: {reason}" for reason, count in told["unanswered"].items())
-            console.print(f"{name}: {told['answered']:,} of {told['rows']:,} rows answered{gaps}")
-    for chain in summary["chains"]:
-        if chain["status"] in ("refused", "diverged"):
-            split = f" {chain['split']}" if chain["split"] else ""
-            console.print(f"{chain['status']}: {chain['ccy']} {chain['ts']}{split}: {chain['why']}")
-    for note in summary["notes"]:
-        console.print(f"note: {note}")
-    console.print(f"written to {out}: " + ", ".join(sorted(path.name for path in out.iterdir() if path.is_file())))
-    if report:
-        console.print(f"look at {out / 'report.html'}")
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["ts", "ccy", "split", "epoch", "quotes_seen", "loss"])
+    for one in fitted:
+        name = (stamp_text(one.chain.ts_us), one.chain.ccy, one.chain.split or "")
+        rows.writerows((*name, epoch, seen, f"{loss:.6g}") for epoch, (seen, loss) in enumerate(one.curve))
+    with replacing(path) as file:
+        file.write(text.getvalue().encode())

@@ -63,8 +63,9 @@ def certify(
     """
     k = dense_moneyness(reach, points)
     variance = surface.total_variance(k[None, :], expiry_years[:, None])
-    g = grid_g(k, variance)
-    growth = calendar_growth(variance) if len(expiry_years) > 1 else np.zeros((1, 1))
+    with np.errstate(all="ignore"):  # a surface with zeros or infinities is told by its NaNs
+        g = grid_g(k, variance)
+        growth = calendar_growth(variance) if len(expiry_years) > 1 else np.zeros((1, 1))
     wings = np.stack([variance[:, 0] - variance[:, 1], variance[:, -1] - variance[:, -2]]) / (k[-1] - k[-2])
     least_g = float(np.min(np.where(np.isfinite(g), g, -np.inf)))
     least_growth = float(np.min(np.where(np.isfinite(growth), growth, -np.inf)))

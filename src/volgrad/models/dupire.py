@@ -20,18 +20,36 @@ from volgrad.models.grid import CENTRE, NODES
 __all__ = ["implicit_system", "time_values"]
 
 
-def _operator() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Lower and upper diagonal of `L = K^2 d2/dK2` (the diagonal is minus their sum), and the kink's source."""
+def _operator() -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper diagonal of `L = K^2 d2/dK2` (the diagonal is minus their sum)."""
     strike = np.exp(NODES)
     before, after = np.diff(strike)[:-1], np.diff(strike)[1:]
-    lower, upper, kink = np.zeros_like(strike), np.zeros_like(strike), np.zeros_like(strike)
+    lower, upper = np.zeros_like(strike), np.zeros_like(strike)
     lower[1:-1] = 2.0 * strike[1:-1] ** 2 / (before * (before + after))
     upper[1:-1] = 2.0 * strike[1:-1] ** 2 / (after * (before + after))
-    kink[CENTRE] = 2.0 / (strike[CENTRE + 1] - strike[CENTRE - 1])
-    return lower, upper, kink
+    return lower, upper
 
 
-_LOWER, _UPPER, _KINK = _operator()
+_LOWER, _UPPER = _operator()
+
+
+def _symmetric() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The same system with rows scaled to be symmetric: mass (to be divided by the step), ends, diagonals, source.
+
+    Columns are then dominated by their diagonal, so that LAPACK's solver never swaps rows: no subtraction occurs, and
+    values keep their sign and relative accuracy (measured: 2e-13 at worst; unscaled, it swaps and loses both).
+    """
+    strike = np.exp(NODES)
+    gap = np.diff(strike)
+    mass, lower, upper, ends, source = (np.zeros_like(strike) for _ in range(5))
+    mass[1:-1] = (gap[:-1] + gap[1:]) / (2.0 * strike[1:-1] ** 2)
+    lower[1:-1], upper[1:-1] = 1.0 / gap[:-1], 1.0 / gap[1:]
+    ends[0], ends[-1] = 2.0 / gap[0], 2.0 / gap[-1]  # the outermost values are held
+    source[CENTRE] = 1.0
+    return mass, ends, lower, upper, source
+
+
+_MASS, _ENDS, _BELOW, _ABOVE, _SOURCE = _symmetric()
 
 
 @jax.custom_jvp
@@ -43,14 +61,14 @@ def time_values(
     `log_step` is `ln(v dT / 2)` at every node of every step. Differentiable forward (all tangents of a batch go
     through one sweep with a shared factorisation) and in reverse.
     """
-    step = jnp.exp(log_step)
+    mass = jnp.broadcast_to(_MASS, log_step.shape) * jnp.exp(-log_step) + jnp.broadcast_to(_ENDS, log_step.shape)
 
-    def advance(value, size):
-        lower, diagonal, upper = implicit_system(size)
-        new = jax.lax.linalg.tridiagonal_solve(lower, diagonal, upper, (value + size * _KINK)[:, None])[:, 0]
+    def advance(value, weight):
+        right = (weight * value + _SOURCE)[:, None]
+        new = jax.lax.linalg.tridiagonal_solve(-_BELOW, weight + _BELOW + _ABOVE, -_ABOVE, right)[:, 0]
         return new, new
 
-    return jax.lax.scan(advance, start, step)[1]
+    return jax.lax.scan(advance, start, mass)[1]
 
 
 def implicit_system(step: Float64[Array, "steps nodes"]) -> tuple[Array, Array, Array]:

@@ -19,7 +19,8 @@ __all__ = ["certificate_times", "join"]
 
 _PARTS = (0.25, 0.5, 0.75)
 _REACHES = (6.0, 4.0, 3.0, 2.0, 1.0, LINEAR, MIXED)
-_K_REACH = 1.5
+# looked at: |k| to 1.5 at least, to the outermost quote, and to 3 deviations of the last expiry where the slices reach
+_K_REACH, _DEVIATIONS, _K_WIDEST = 1.5, 3.0, 2.9
 
 
 def certificate_times(expiry_years: Float64[np.ndarray, " expiries"]) -> Float64[np.ndarray, " times"]:
@@ -35,7 +36,8 @@ def join(surface: SlicedSurface) -> tuple[SlicedSurface, Certificate]:
     An interval that is not clean (butterfly inside it, or calendar across it) gives way to linear total variance from
     the wings inwards, rung by rung, and at last to linear premiums.
     """
-    reach_k = max(_K_REACH, 1.02 * float(np.abs(surface.quoted).max()))
+    wide = _DEVIATIONS * float(np.sqrt(surface.theta[-1]))
+    reach_k = min(_K_WIDEST, max(_K_REACH, 1.02 * float(np.abs(surface.quoted).max()), wide))
     times = certificate_times(surface.expiry_years)
     certificate = certify(surface, times, reach_k)
     if certificate.clean or surface.expiry_years.size < 2:

@@ -8,6 +8,7 @@ from volgrad.market.chain import Chain
 __all__ = ["at_the_money_variance"]
 
 _WIDTH = 0.6  # standard deviations over which quotes speak for the money (assumption)
+_ROBUST_ROUNDS = 3
 _LEAST_GROWTH = 0.15  # of the forward variance that an expiry's own level would imply (assumption)
 
 
@@ -36,8 +37,14 @@ def _parabola_at_zero(log_moneyness: np.ndarray, mid: np.ndarray, half_spread: n
         return nearest
     weight = np.exp(-0.5 * (x / _WIDTH) ** 2) / (half_spread + 0.002) ** 2
     columns = np.stack([np.ones_like(x), x, x**2])
-    ridge = np.diag([0.0, 1e-3, 1e-2]) * weight.sum()
-    vol = float(np.linalg.solve(columns * weight @ columns.T + ridge, columns @ (weight * mid))[0])
+    trust = np.ones_like(x)
+    for _ in range(_ROBUST_ROUNDS):  # a wild quote right at the money must not set the scale of the whole chain
+        weighted = columns * (weight * trust)
+        ridge = np.diag([0.0, 1e-3, 1e-2]) * (weight * trust).sum()
+        found = np.linalg.solve(weighted @ columns.T + ridge, weighted @ mid)
+        miss = np.abs(mid - found @ columns)
+        trust = 1.0 / (1.0 + (miss / (3.0 * np.median(miss) + 1e-6)) ** 2)
+    vol = float(found[0])
     return vol if 0.5 < vol / nearest < 2.0 else nearest
 
 

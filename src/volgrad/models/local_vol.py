@@ -31,7 +31,7 @@ class Prior(NamedTuple):
     off at `spread_reach`), times `shared`, `smooth` and `own` for the three kinds of deviation.
     """
 
-    spread_centre: float = 0.3
+    spread_centre: float = 0.5
     spread_slope: float = 0.27
     spread_reach: float = 6.0
     width: float = 1.2  # correlation length in x (Matern 5/2)
@@ -42,9 +42,9 @@ class Prior(NamedTuple):
     level: float = 0.5  # each expiry's own level, beside its shape
     mean_slope: float = 0.5  # of the wings of the mean shape, in log variance per standard deviation
     mean_bend: float = 2.0
-    mean_tenor: float = 0.1  # shorter expiries have steeper wings
+    mean_tenor: float = 0.07  # shorter expiries have steeper wings
     modes_per_expiry: int = 12  # the likeliest directions; the rest is left at its mean
-    diffused: float = 0.5  # share of the first expiry's variance that has diffused before the first step
+    diffused: float = 0.2  # share of the first expiry's variance that has diffused before the first step
 
 
 _KNOT_COUNT, _KNOT_REACH, _KNOT_STRETCH = 15, 7.0, 2.0

@@ -51,7 +51,8 @@ def extended(
 ) -> Float64[np.ndarray, "expiries published"]:
     """The same, with nodes that have no value going on in a straight line from the last two that have one."""
     variance = variance.copy()
-    for row in variance[~np.isfinite(variance).all(1)]:
+    for index in np.flatnonzero(~np.isfinite(variance).all(1)):
+        row = variance[index]
         known = np.flatnonzero(np.isfinite(row))
         if known.size < 4:
             continue
@@ -90,9 +91,11 @@ class SlicedSurface(Surface):
         k, tau = np.broadcast_arrays(np.asarray(log_moneyness, np.float64), np.asarray(expiry_years, np.float64))
         times, which = np.unique(tau.ravel(), return_inverse=True)
         alive = times > 0.0  # False for NaN
-        nodal = np.full((times.size, _K.size), np.nan)
-        nodal[alive] = self._at_times(times[alive])
-        found = interpolate(nodal, spline_curvature(nodal, _K), which, k.ravel(), _K)
+        nodal, share = np.full((times.size, _K.size), np.nan), np.ones(times.size)
+        nodal[alive], share[alive] = self._at_times(times[alive])
+        # before the first expiry its slice is read at the scaled place: the nodes would not resolve a smile of minutes
+        place = k.ravel() / np.sqrt(share[which])
+        found = share[which] * interpolate(nodal, spline_curvature(nodal, _K), which, place, _K)
         return found.reshape(k.shape)
 
     def forward(self, expiry_years: ArrayLike) -> Float64[np.ndarray, "..."]:
@@ -133,7 +136,10 @@ class SlicedSurface(Surface):
         low, high = (self.quoted / np.sqrt(self.theta)[:, None]).T
         return smile_error(_X, low, high)
 
-    def _at_times(self, times: Float64[np.ndarray, " times"]) -> Float64[np.ndarray, "times published"]:
+    def _at_times(
+        self, times: Float64[np.ndarray, " times"]
+    ) -> tuple[Float64[np.ndarray, "times published"], Float64[np.ndarray, " times"]]:
+        """Nodal total variance at each time, and the share of the first expiry's variance by which to scale it."""
         nodal = np.empty((times.size, _K.size))
         after = np.searchsorted(self.expiry_years, times)
         near = np.minimum(after, self.theta.size - 1)
@@ -141,18 +147,14 @@ class SlicedSurface(Surface):
         nodal[listed] = self.variance[near[listed]]
         early, late = ~listed & (after == 0), ~listed & (after == self.theta.size)
         clock = self._clock_at(times)
-        for index in np.flatnonzero(early):
-            share = max(clock[index], 1e-12) / self._clock[0]
-            nodal[index] = share * self._slice(0, _K / np.sqrt(share))
+        nodal[early] = self.variance[0]
+        share = np.where(early, np.maximum(clock, 1e-12) / self._clock[0], 1.0)
         for index in np.flatnonzero(late):
             nodal[index] = self.variance[-1] + self.theta[-1] * (clock[index] / self._clock[-1] - 1.0)
         between = np.flatnonzero(~listed & ~early & ~late)
         if between.size:
             nodal[between] = self._between(clock[between], after[between] - 1)
-        return nodal
-
-    def _slice(self, index: int, k: Float64[np.ndarray, " points"]) -> Float64[np.ndarray, " points"]:
-        return interpolate(self.variance, self._curvature, np.full(k.size, index), k, _K)
+        return nodal, share
 
     def _between(
         self, clock: Float64[np.ndarray, " times"], left: Int64[np.ndarray, " times"]

@@ -6,39 +6,33 @@ from typing import Any
 import numpy as np
 
 import volgrad
-from volgrad.data import Built
+from volgrad.data import Built, Quotes, RefusedChain
 from volgrad.tasks.fitted import FittedChain
 
-__all__ = ["chain_summary", "fit_summary"]
+__all__ = ["chain_summary", "fit_summary", "stamp_text"]
 
 
-def fit_summary(
-    fitted: Sequence[FittedChain],
-    built: Built,
-    *,
-    command: Sequence[str],
-    threads: int,
-    more: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Summary of a whole run; `more` holds what only the run knows (times, answers)."""
+def fit_summary(fitted: Sequence[FittedChain], built: Built, quotes: Quotes, more: Mapping[str, Any]) -> dict[str, Any]:
+    """Summary of a whole run; `more` holds what only the run knows (command, times, answers)."""
     return {
         "version": volgrad.__version__,
-        "command": list(command),
-        "threads": threads,
-        "mode": "single",
         **more,
+        "mode": "single",
+        "sources": [_source(one) for one in quotes.sources],
+        "quarantined": [{"source": one.file, "why": one.why} for one in quotes.quarantined],
         "rejections": built.rejections.rows(),
         "left_out_expiries": [
             {
                 "ts": stamp_text(one.ts_us),
                 "ccy": one.ccy,
                 "split": one.split,
+                "settlement": one.settlement.value,
                 "expiry": stamp_text(one.expiry_us),
                 "left_out": one.left_out,
             }
             for one in built.left_out_expiries
         ],
-        "notes": list(built.notes),
+        "notes": [*_ignored(quotes), *built.notes],
         "chains": [chain_summary(one) for one in fitted] + [_refused(one) for one in built.refused],
     }
 
@@ -47,9 +41,7 @@ def chain_summary(fitted: FittedChain) -> dict[str, Any]:
     """Entry of one chain in the summary."""
     chain, certificate = fitted.chain, fitted.certificate
     return {
-        "ts": stamp_text(chain.ts_us),
-        "ccy": chain.ccy,
-        "split": chain.split,
+        **_name(chain),
         "quotes_used": chain.n_rows,
         "left_out": dict(chain.left_out),
         "inside": fitted.inside,
@@ -64,11 +56,9 @@ def chain_summary(fitted: FittedChain) -> dict[str, Any]:
     }
 
 
-def _refused(one: Any) -> dict[str, Any]:
+def _refused(one: RefusedChain) -> dict[str, Any]:
     return {
-        "ts": stamp_text(one.ts_us),
-        "ccy": one.ccy,
-        "split": one.split,
+        **_name(one),
         "quotes_used": 0,
         "left_out": dict(one.left_out),
         "inside": None,
@@ -83,6 +73,43 @@ def _refused(one: Any) -> dict[str, Any]:
     }
 
 
+def _name(chain: Any) -> dict[str, Any]:
+    return {
+        "ts": stamp_text(chain.ts_us),
+        "ccy": chain.ccy,
+        "split": chain.split,
+        "settlement": chain.settlement.value,
+    }
+
+
+def _source(one: Any) -> dict[str, Any]:
+    return {
+        "source": one.name,
+        "kind": one.kind.value,
+        "rows": one.rows,
+        "rows_not_asked_for": one.rows_filtered,
+        "malformed_rows": one.malformed_rows,
+        "ignored_columns": list(one.extra_columns),
+        "bad_values": one.bad_values,
+    }
+
+
+def _ignored(quotes: Quotes) -> list[str]:
+    """A sentence for each set of columns that were not used, on the sources that have it."""
+    sources: dict[tuple[str, ...], list[str]] = {}
+    for one in quotes.sources:
+        if one.extra_columns and one.rows > one.rows_filtered:
+            sources.setdefault(one.extra_columns, []).append(one.name)
+    return [
+        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: columns not used: {', '.join(columns)}"
+        for columns, names in sources.items()
+    ]
+
+
 def stamp_text(stamp_us: int) -> str:
-    """ISO text of microseconds since 1970 UTC."""
+    """ISO text of microseconds since 1970 UTC.
+
+    >>> stamp_text(1_767_604_650_000_000)
+    '2026-01-05T09:17:30.000000Z'
+    """
     return f"{np.datetime64(stamp_us, 'us')}Z"

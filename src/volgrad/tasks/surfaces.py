@@ -2,9 +2,9 @@
 
 import datetime
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,19 +14,25 @@ from jaxtyping import ArrayLike, Float64
 from volgrad.data import write_table
 from volgrad.errors import InputError
 from volgrad.market.black import Greeks
+from volgrad.market.chain import Chain
 from volgrad.models.grid import NODES
 from volgrad.models.slices import PUBLISHED, SlicedSurface
 from volgrad.tasks.fitted import FittedChain
+from volgrad.tasks.summary import stamp_text
 
 __all__ = ["Surfaces", "load_surfaces"]
 
-_FORMAT = "1"
+_FORMAT = "2"
 _When = int | datetime.datetime | np.datetime64 | str
+# which split answers where none is named: never the one that saw the held-out quotes while another is there
+_PREFERRED = (None, "interp", "wing", "expiry", "full")
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _SCHEMA = pa.schema(
     [
         ("ts", pa.timestamp("us", "UTC")),
         ("ccy", pa.string()),
         ("split", pa.string()),
+        ("settlement", pa.string()),
         ("expiry", pa.timestamp("us", "UTC")),
         ("expiry_years", pa.float64()),
         ("forward", pa.float64()),
@@ -39,40 +45,57 @@ _SCHEMA = pa.schema(
 )
 
 
+class Entry(NamedTuple):
+    """One published surface and what it is found by; `expiry_us`: its expiries, microseconds since 1970 UTC."""
+
+    ts_us: int
+    ccy: str
+    split: str | None
+    settlement: str
+    surface: SlicedSurface
+    expiry_us: np.ndarray
+
+
 class Surfaces:
     """Published surfaces by time and underlying (and split).
 
     Every method takes `ts` as microseconds since 1970 UTC, a datetime (UTC if naive), a numpy datetime or ISO text; it
-    must be the time of a surface. Log-moneyness `k = ln(K/F)` and `tau` (ACT/365 years) broadcast.
+    must be the time of a surface. Log-moneyness `k = ln(K/F)` and `tau` (ACT/365 years) broadcast. Where `split` is not
+    named, the surface without one answers, else the first there is of interp, wing, expiry, full; inverse options go
+    before linear ones.
+
+    Attributes:
+        summary: what `summary.json` holds of the fit that made these; empty for surfaces that were loaded.
     """
 
-    def __init__(self, entries: Iterable[tuple[int, str, str | None, SlicedSurface, np.ndarray]]) -> None:
-        """Entries: time (microseconds), underlying, split, surface, expiry stamps (microseconds)."""
-        self._entries = {(ts, ccy, split): (surface, stamps) for ts, ccy, split, surface, stamps in entries}
+    def __init__(self, entries: Iterable[Entry], summary: Mapping[str, Any] | None = None) -> None:
+        """Keep the entries, each under its time, underlying, split and settlement."""
+        self._entries = {(one.ts_us, one.ccy, one.split, one.settlement): one for one in entries}
+        self.summary = dict(summary or {})
 
     @classmethod
-    def of(cls, fitted: Iterable[FittedChain]) -> "Surfaces":
+    def of(cls, fitted: Iterable[FittedChain], summary: Mapping[str, Any] | None = None) -> "Surfaces":
         """The surfaces of fitted chains; refused ones have none."""
-        found = [one for one in fitted if one.surface is not None]
-        return cls(
-            (
-                one.chain.ts_us,
-                one.chain.ccy,
-                one.chain.split,
-                one.surface,
-                np.unique(one.chain.expiry_us[one.chain.expiry_index]),
-            )
-            for one in found
-            if one.surface is not None
-        )
+        return cls((_entry(one.chain, one.surface) for one in fitted if one.surface is not None), summary)
 
     def __len__(self) -> int:
         """Number of surfaces."""
         return len(self._entries)
 
     def __iter__(self) -> Iterator[tuple[int, str, str | None]]:
-        """Keys in order of time: (microseconds, underlying, split)."""
-        return iter(sorted(self._entries, key=lambda key: (key[0], key[1], key[2] or "")))
+        """Names in order of time: (microseconds, underlying, split)."""
+        return ((one.ts_us, one.ccy, one.split) for one in self._sorted())
+
+    def __repr__(self) -> str:
+        """How many there are, of what, and from when to when."""
+        if not self._entries:
+            return "Surfaces(none)"
+        stamps = [key[0] for key in self._entries]
+        names = ", ".join(sorted({key[1] for key in self._entries}))
+        return f"Surfaces({len(self)} of {names}, {stamp_text(min(stamps))} to {stamp_text(max(stamps))})"
+
+    def _sorted(self) -> list[Entry]:
+        return [self._entries[key] for key in sorted(self._entries, key=lambda key: (*key[:2], key[2] or "", key[3]))]
 
     def surface(self, ts: _When, ccy: str, split: str | None = None) -> SlicedSurface:
         """One surface.
@@ -81,23 +104,19 @@ class Surfaces:
             InputError: there is none; the message names the nearest time.
         """
         stamp = _microseconds(ts)
-        if (stamp, ccy, split) in self._entries:
-            return self._entries[stamp, ccy, split][0]
+        others = sorted({key[2] for key in self._entries if key[2] not in _PREFERRED and key[2]})
+        for wanted in (*_PREFERRED, *others) if split is None else (split,):
+            for settlement in ("inverse", "linear"):
+                if found := self._entries.get((stamp, ccy, wanted, settlement)):
+                    return found.surface
         of_ccy = [key for key in self if key[1] == ccy]
-        if split is None:
-            whole = [key for key in of_ccy if key[0] == stamp]
-            for preferred in ("full", "interp"):
-                if (stamp, ccy, preferred) in self._entries:
-                    return self._entries[stamp, ccy, preferred][0]
-            if whole:
-                return self._entries[whole[0]][0]
         if not of_ccy:
             have = ", ".join(sorted({key[1] for key in self})) or "none"
             raise InputError(f"no surface of {ccy!r}; underlyings here: {have}")
         near = min(of_ccy, key=lambda key: abs(key[0] - stamp))
         raise InputError(
-            f"no surface of {ccy} at {_text(stamp)}{'' if split is None else f', split {split}'}; "
-            f"the nearest is {_text(near[0])}{'' if near[2] is None else f', split {near[2]}'}"
+            f"no surface of {ccy} at {stamp_text(stamp)}{'' if split is None else f', split {split}'}; "
+            f"the nearest is {stamp_text(near[0])}{'' if near[2] is None else f', split {near[2]}'}"
         )
 
     def implied_vol(
@@ -134,14 +153,14 @@ class Surfaces:
     def write(self, path: str | Path) -> None:
         """Write all surfaces to one Parquet file, a row an expiry (atomically)."""
         columns: dict[str, list[Any]] = {name: [] for name in _SCHEMA.names}
-        for ts, ccy, split in self:
-            surface, stamps = self._entries[ts, ccy, split]
-            count = stamps.size
+        for one in self._sorted():
+            surface, count = one.surface, one.expiry_us.size
             reach = surface.reach if surface.reach.size else np.full(max(count - 1, 0), np.inf)
-            columns["ts"] += [ts] * count
-            columns["ccy"] += [ccy] * count
-            columns["split"] += [split] * count
-            columns["expiry"] += stamps.tolist()
+            columns["ts"] += [one.ts_us] * count
+            columns["ccy"] += [one.ccy] * count
+            columns["split"] += [one.split] * count
+            columns["settlement"] += [one.settlement] * count
+            columns["expiry"] += one.expiry_us.tolist()
             columns["expiry_years"] += surface.expiry_years.tolist()
             columns["forward"] += surface.forward_usd.tolist()
             columns["quoted_low"] += surface.quoted[:, 0].tolist()
@@ -161,11 +180,12 @@ def load_surfaces(path: str | Path) -> Surfaces:
     path = Path(path)
     path = path / "surfaces.parquet" if path.is_dir() else path
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, page_checksum_verification=True)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; `volgrad fit QUOTES --out DIR` writes DIR/surfaces.parquet") from error
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})", file=path) from error
+    except (pa.ArrowException, OSError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: not a readable Parquet file ({why}); fit the quotes again", file=path) from error
     metadata = table.schema.metadata or {}
     if metadata.get(b"volgrad.surfaces") != _FORMAT.encode():
         raise InputError(
@@ -177,17 +197,21 @@ def load_surfaces(path: str | Path) -> Surfaces:
     return Surfaces(_entries(table))
 
 
-def _entries(table: pa.Table) -> Iterator[tuple[int, str, str | None, SlicedSurface, np.ndarray]]:
-    ts = table["ts"].cast(pa.int64()).to_numpy()
+def _entry(chain: Chain, surface: SlicedSurface) -> Entry:
+    used = chain.expiry_us[np.unique(chain.expiry_index)]
+    return Entry(chain.ts_us, chain.ccy, chain.split, chain.settlement.value, surface, used)
+
+
+def _entries(table: pa.Table) -> Iterator[Entry]:
+    ts = table["ts"].cast(pa.int64()).to_pylist()
     stamps = table["expiry"].cast(pa.int64()).to_numpy()
-    ccy, split = table["ccy"].to_pylist(), table["split"].to_pylist()
     variance = np.array(table["total_variance"].to_pylist()).reshape(table.num_rows, -1)
     number = {
         name: table[name].to_numpy() for name in ("expiry_years", "forward", "quoted_low", "quoted_high", "reach")
     }
-    keys = list(zip(ts.tolist(), ccy, split, strict=True))
+    keys = list(zip(ts, *(table[name].to_pylist() for name in ("ccy", "split", "settlement")), strict=True))
     starts = [row for row in range(len(keys)) if row == 0 or keys[row] != keys[row - 1]]
-    for first, last in zip(starts, [*starts[1:], len(keys)], strict=True):
+    for first, last in zip(starts, [*starts[1:], len(keys)][: len(starts)], strict=True):
         rows = slice(first, last)
         surface = SlicedSurface(
             ts_us=keys[first][0],
@@ -197,23 +221,22 @@ def _entries(table: pa.Table) -> Iterator[tuple[int, str, str | None, SlicedSurf
             quoted=np.stack([number["quoted_low"][rows], number["quoted_high"][rows]], axis=1),
             reach=number["reach"][rows][:-1].astype(np.float64),
         )
-        yield (*keys[first], surface, stamps[rows])
+        ts_us, ccy, split, settlement = keys[first]
+        yield Entry(ts_us, ccy, split, settlement, surface, stamps[rows])
 
 
-def _microseconds(when: _When) -> int:
+def _microseconds(when: Any) -> int:
+    if hasattr(when, "as_py"):  # a scalar of pyarrow
+        when = when.as_py()
     if isinstance(when, int | np.integer):
         return int(when)
-    if isinstance(when, datetime.datetime):
-        aware = when if when.tzinfo else when.replace(tzinfo=datetime.UTC)
-        return round(aware.timestamp() * 1e6)
     try:
-        moment = np.datetime64(when.removesuffix("Z")) if isinstance(when, str) else when
-        return int(moment.astype("datetime64[us]").astype(np.int64))
-    except (ValueError, TypeError) as error:
-        raise InputError(
-            f"{when!r} is no time: give microseconds, a datetime or text like 2026-01-01T09:18:35.173"
-        ) from error
-
-
-def _text(stamp: int) -> str:
-    return f"{np.datetime64(stamp, 'us')}Z"
+        if isinstance(when, np.datetime64) and not np.isnat(when):
+            return int(when.astype("datetime64[us]").astype(np.int64))
+        moment = datetime.datetime.fromisoformat(when) if isinstance(when, str) else when
+        if isinstance(moment, datetime.datetime):
+            aware = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+            return (aware - _EPOCH) // datetime.timedelta(microseconds=1)
+    except ValueError:
+        pass
+    raise InputError(f"{when!r} is no time: give microseconds, a datetime or text like 2026-01-01T09:18:35.173")

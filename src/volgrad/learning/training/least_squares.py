@@ -90,5 +90,7 @@ class LevenbergMarquardt(Optimizer):
         )
         # not taken: what a diagonal model promises, whatever the damping has shrunk the step to
         promised = 0.5 * model.gradient @ (model.gradient / jnp.maximum(scale, 1e-12 * scale.max()))
-        expected = jnp.where(taken, _NEXT_GAIN * (old - new), promised)
+        # a step that damping has shortened gains little without being near a minimum
+        after = jnp.maximum(_NEXT_GAIN * (old - new), jnp.where(damping > 1.0, promised, 0.0))
+        expected = jnp.where(taken, after, promised)
         return moved, Info(jnp.where(taken, new, old) / weight, taken, expected / weight)

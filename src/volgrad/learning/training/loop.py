@@ -4,6 +4,7 @@ All of it is compiled: one dispatch fits a whole data set, and under `vmap` many
 """
 
 import enum
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -56,7 +57,6 @@ class Rules(NamedTuple):
     rollbacks: returns to the best variables, each with a smaller step, before the fit counts as diverged.
     restarts: remedies for a stall (a smaller step from the best variables, or a kick: `Optimizer.kick`) before
         it is final.
-    flat: length of the gradient, relative to that at the start, below which a stalled fit has converged after all.
     """
 
     epochs: int = 60
@@ -64,7 +64,6 @@ class Rules(NamedTuple):
     runaway: float = 10.0
     rollbacks: int = 4
     restarts: int = 2
-    flat: float = 1e-2
 
 
 class Fit(NamedTuple):
@@ -120,7 +119,8 @@ def fit(task: Task, optimizer: Optimizer, data: Batch, state: State, size: int, 
 
     After each epoch the loss over all data decides: progress; a roll-back to the best variables with a smaller step
     (loss not finite, or `runaway` times the best); nothing gained for the optimiser's `patience`, then its remedy; the
-    end. A fit that stopped for want of progress counts as converged only if its gradient has gone flat.
+    end. A fit that stopped for want of progress counts as converged only if a gradient step of the best length promises
+    no progress either.
     """
     step = make_step(task, optimizer)
     whole = size >= data.clusters
@@ -157,8 +157,9 @@ def fit(task: Task, optimizer: Optimizer, data: Batch, state: State, size: int, 
     final = eqx.tree_at(lambda s: s.variables, done.state, done.best)
     outcome = done.outcome
     if not (whole and optimizer.knows_new_loss):
-        steep, flat = (optax.tree.norm(jax.grad(full_loss)(v)) for v in (state.variables, done.best))
-        outcome = jnp.where((outcome == Outcome.STALLED) & (flat <= rules.flat * steep), Outcome.CONVERGED, outcome)
+        promised = _cauchy_gain(full_loss, done.best)
+        flat = promised <= rules.tolerance * _scale(done.best_loss, done.first_loss)
+        outcome = jnp.where((outcome == Outcome.STALLED) & flat, Outcome.CONVERGED, outcome)
     return Fit(
         final,
         outcome.astype(jnp.int8),
@@ -174,8 +175,7 @@ def _judge(
     progress: _Progress, moved: State, loss: Float[Array, ""], info: Info, optimizer: Optimizer, rules: Rules
 ) -> _Progress:
     epochs = progress.epochs + 1
-    # losses may be negative (a log-likelihood) or vanish (exact data): the first one gives a floor to the scale
-    scale = jnp.maximum(jnp.abs(progress.best_loss), 1e-3 * jnp.abs(progress.first_loss))
+    scale = _scale(progress.best_loss, progress.first_loss)
     wild = ~(loss <= progress.best_loss + (rules.runaway - 1.0) * scale)  # True for NaN
     better = loss < progress.best_loss
     gained = ~(progress.best_loss - loss <= rules.tolerance * scale)  # True from an infinite start
@@ -227,6 +227,20 @@ def _resume(
     fresh = optimizer.init(best) if optimizer.kick else smaller
     following = _where(wild, smaller, _where(restart, fresh, moved.optimizer))
     return State(variables, moved.statistics, following, moved.key, moved.samples)
+
+
+def _scale(best: Float[Array, ""], first: Float[Array, ""]) -> Float[Array, ""]:
+    """What losses are compared with: they may be negative (a log-likelihood) or vanish (exact data)."""
+    return jnp.maximum(jnp.abs(best), 1e-3 * jnp.where(jnp.isfinite(first), jnp.abs(first), 0.0))
+
+
+def _cauchy_gain(loss: Callable[[PyTree], Float[Array, ""]], variables: PyTree) -> Float[Array, ""]:
+    """What a step along the gradient would gain, of the length that is best for the local quadratic."""
+    gradient = jax.grad(loss)(variables)
+    bent = jax.jvp(jax.grad(loss), (variables,), (gradient,))[1]
+    square = optax.tree.vdot(gradient, gradient)
+    along = jnp.maximum(optax.tree.vdot(gradient, bent), jnp.finfo(square.dtype).tiny)
+    return 0.5 * square**2 / along
 
 
 def _where(condition: Bool[Array, ""], one: PyTree, other: PyTree) -> PyTree:
