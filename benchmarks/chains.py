@@ -13,7 +13,8 @@ from volgrad.market.chain import Chain
 
 Sourced = tuple[str, Chain]  # "recorded" or "simulated"
 
-MONTHS = "deribit_snap_*.parquet"
+MONTHS = "deribit_snap_*.parquet"  # chains hours apart
+DAYS = "deribit_ticker5m_*.parquet"  # chains five minutes apart
 #: What `volgrad.runtime.limit_threads` sets.
 THREAD_VARIABLES = (
     "NPROC",
@@ -25,10 +26,10 @@ THREAD_VARIABLES = (
 )
 
 
-def recorded_files(data: Path | None = None) -> list[Path]:
-    """The snapshot months in `data` ($VOLGRAD_DATA, else ../shared/data), or none."""
-    folder = data or runtime.find_data()
-    return sorted(folder.glob(MONTHS)) if folder else []
+def recorded_files(pattern: str = MONTHS) -> list[Path]:
+    """The recorded files in $VOLGRAD_DATA, else ../shared/data, or none."""
+    folder = runtime.find_data()
+    return sorted(folder.glob(pattern)) if folder else []
 
 
 def recorded(files: list[Path]) -> list[Sourced]:
@@ -60,7 +61,7 @@ def mixed(seed: int, count: int) -> list[Sourced]:
 
 
 def on_one_thread(module: str) -> None:
-    """Go on where every pool has one thread; else run `python -m module` so, with this process's arguments, and exit."""
+    """Go on where every pool has one thread; else run `python -m module` so, with our arguments, and exit."""
     try:
         runtime.start(threads=1)
     except InputError:  # numpy is loaded already
@@ -68,9 +69,12 @@ def on_one_thread(module: str) -> None:
             "import runpy, sys; from volgrad.runtime import limit_threads; limit_threads(1); "
             f"sys.argv[1:] = {sys.argv[1:]!r}; runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
         )
-        here = str(Path(__file__).resolve().parents[1])
-        paths = [here, str(Path(here) / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-        raise SystemExit(
-            subprocess.run([sys.executable, "-c", program], env=environment, check=False).returncode
-        ) from None
+        environment = os.environ | {"PYTHONPATH": python_path()}
+        done = subprocess.run([sys.executable, "-c", program], env=environment, check=False)
+        raise SystemExit(done.returncode) from None
+
+
+def python_path() -> str:
+    """This checkout, then $PYTHONPATH."""
+    here = Path(__file__).resolve().parents[1]
+    return os.pathsep.join([str(here), str(here / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -3,10 +3,12 @@
     python -m benchmarks.latency --seed 0 --json FILE [--chains 60] [--turns 3] [--month deribit_snap_202603.parquet]
 
 Chains are drawn by seed from the recorded months ($VOLGRAD_DATA, else ../shared/data), each with its predecessor (same
-underlying, some hours earlier); where there are no records, from a simulated market at half-hour steps. Each is
-fitted cold (from the prior's mean) and warm (from its predecessor's surface), and by the rival, raw SVI of every
-expiry without any certificate, in turns, so that a busy machine slows all alike; a chain's figure is the median of its
-turns, and percentiles are over chains. Compiling happens before the first turn and is told apart.
+underlying, five to seven hours earlier), and half as many from a recorded day, whose chains are five minutes apart;
+where there are no records, from a simulated market at half-hour steps. Each is fitted cold (from the prior's mean) and
+warm (from its predecessor's surface), and by the rival, raw SVI of every expiry without any certificate, in turns, so
+that a busy machine slows all alike; a chain's figure is the median of its turns, and percentiles are over chains. The
+processor's own time, less moved by other work on the machine, stands beside. Compiling happens before the first turn
+and is told apart.
 
 Where it goes: framing (scales, prior, stencils, padding), the compiled program (the fit, and inside it the slices:
 implied volatilities on all nodes), joining the slices and certifying what comes out.
@@ -24,7 +26,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Annotated, Any, NamedTuple
 
 import cyclopts
@@ -83,7 +85,7 @@ def rival(chain: Chain) -> Callable[[], Any]:
 
 def measure(drawn: list[Pair], turns: int) -> dict[str, Any]:
     """Milliseconds of every part for every chain, and how the fits ended."""
-    from volgrad.tasks.fit import Fitter, FitOptions
+    from volgrad.tasks.fit import FitOptions, Fitter
 
     cold, compile_seconds = Fitter(FitOptions()), 0.0
     warm = []
@@ -95,14 +97,15 @@ def measure(drawn: list[Pair], turns: int) -> dict[str, Any]:
         compile_seconds += own.compile_seconds + cold.compile_seconds
         cold.compile_seconds = 0.0
         warm.append(own)
-    clocks = np.empty((turns, len(drawn), len(PARTS)))
+    clocks, cpu = np.empty((turns, len(drawn), len(PARTS))), np.empty((turns, len(drawn), 3))
     cold_fits, warm_fits = [], []
     for turn in range(turns):
         for place, pair in enumerate(drawn):
             warm[place].fit(pair.before)
-            clocks[turn, place, 0], cold_fit = _timed(lambda c=pair.chain: cold.fit(c))
-            clocks[turn, place, 1], warm_fit = _timed(lambda c=pair.chain, f=warm[place]: f.fit(c))
-            clocks[turn, place, 2], _ = _timed(rival(pair.chain))
+            works = (lambda c=pair.chain: cold.fit(c), lambda c=pair.chain, f=warm[place]: f.fit(c), rival(pair.chain))
+            done = [_timed(work) for work in works]
+            clocks[turn, place, :3], cpu[turn, place] = zip(*(spent[:2] for spent in done), strict=True)
+            cold_fit, warm_fit = done[0][2], done[1][2]
             clocks[turn, place, 3:] = _parts(cold_fit)
             if turn == 0:
                 cold_fits.append(cold_fit)
@@ -112,16 +115,18 @@ def measure(drawn: list[Pair], turns: int) -> dict[str, Any]:
     return {
         "compile_s": compile_seconds,
         "ms": told,
+        "cpu_ms": {name: _percentiles(np.median(cpu[:, :, n], axis=0)) for n, name in enumerate(PARTS[:3])},
         "rival_over_cold": _percentiles(ratio),
         "cold": _ended(cold_fits),
         "warm": _ended(warm_fits),
     }
 
 
-def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    began = perf_counter()
+def _timed(work: Callable[[], Any]) -> tuple[float, float, Any]:
+    """Milliseconds by the clock and of the processor, and what came of it."""
+    began, used = perf_counter(), process_time()
     done = work()
-    return 1e3 * (perf_counter() - began), done
+    return 1e3 * (perf_counter() - began), 1e3 * (process_time() - used), done
 
 
 def _parts(fitted: Any) -> list[float]:
@@ -129,7 +134,7 @@ def _parts(fitted: Any) -> list[float]:
     from volgrad.models.local_vol import Prior
     from volgrad.tasks.framing import frame_chain
 
-    framing, framed = _timed(lambda: frame_chain(fitted.chain, Prior()))
+    framing, _, framed = _timed(lambda: frame_chain(fitted.chain, Prior()))
     slices = _slices(framed)
     slices()  # compiles where the shape is new
     return [framing, max(fitted.fit_ms - framing, 0.0), _timed(slices)[0], fitted.certificate_ms]
@@ -174,9 +179,10 @@ def month(file: Path) -> dict[str, Any]:
     """Seconds of `volgrad fit FILE --out FOLDER` as a process: without, then with a compilation cache."""
     seconds, told = {}, {}
     with tempfile.TemporaryDirectory() as folder:
-        environment = {
-            name: value for name, value in os.environ.items() if name not in sources.THREAD_VARIABLES
-        } | {"VOLGRAD_CACHE": str(Path(folder) / "cache"), "PYTHONPATH": sources.python_path()}
+        environment = {name: value for name, value in os.environ.items() if name not in sources.THREAD_VARIABLES} | {
+            "VOLGRAD_CACHE": str(Path(folder) / "cache"),
+            "PYTHONPATH": sources.python_path(),
+        }
         command = [sys.executable, "-m", "volgrad", "fit", str(file), "--out", str(Path(folder) / "out")]
         for cache in ("empty", "filled"):
             began = perf_counter()
@@ -190,23 +196,45 @@ def month(file: Path) -> dict[str, Any]:
 
 def table(report: dict[str, Any]) -> str:
     """The figures as text."""
-    told = report["latency"]
-    lines = [f"{report['chains']}; one thread; milliseconds; compiling {told['compile_s']:.1f} s, apart"]
-    lines.append(f"{'':24s}{'p50':>8s}{'p90':>8s}")
+    lines = [line for told in report["latency"] for line in _lines(told)]
+    if whole := report.get("month"):
+        seconds = whole.get("seconds", {})
+        said = whole.get("failed") or ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
+        lines.append(f"volgrad fit {whole['file']} ({whole.get('chains', '?')} chains): {said}")
+    return "\n".join(lines)
+
+
+def _lines(told: dict[str, Any]) -> list[str]:
+    lines = [f"{told['chains']}; one thread; milliseconds; compiling {told['compile_s']:.1f} s, apart"]
+    lines.append(f"{'':24s}{'p50':>8s}{'p90':>8s}{'cpu p50':>9s}")
     names = ("cold, all in", "warm, all in", "raw SVI, no certificate", "  cold: framing")
     names += ("  cold: program", "    of it slices", "  cold: join, certify")
     for name, part in zip(names, PARTS, strict=True):
-        lines.append(f"{name:24s}{told['ms'][part]['p50']:8.2f}{told['ms'][part]['p90']:8.2f}")
+        cpu = f"{told['cpu_ms'][part]['p50']:9.2f}" if part in told["cpu_ms"] else ""
+        lines.append(f"{name:24s}{told['ms'][part]['p50']:8.2f}{told['ms'][part]['p90']:8.2f}{cpu}")
     lines.append(f"raw SVI takes {told['rival_over_cold']['p50']:.1f} times as long (median of paired ratios)")
     for start in ("cold", "warm"):
         ended = told[start]
         text = f"{start}: {ended['steps']:.1f} steps, inside {100 * ended['inside']:.2f} %, "
         lines.append(text + f"clean {100 * ended['clean']:.0f} %, {ended['statuses']}")
-    if whole := report.get("month"):
-        seconds = whole.get("seconds")
-        said = whole.get("failed") or ", ".join(f"{k} {v:.1f} s" for k, v in (seconds or {}).items())
-        lines.append(f"volgrad fit {whole['file']} ({whole.get('chains', '?')} chains): {said}")
-    return "\n".join(lines)
+    return [*lines, ""]
+
+
+def benchmark(seed: int, chains: int, turns: int) -> list[dict[str, Any]]:
+    """One entry for each kind of chains there is."""
+    months, days = sources.recorded_files(), sources.recorded_files(sources.DAYS)
+    if months:
+        kinds = [("recorded, hours apart", sources.recorded(months), chains)]
+        if days:
+            kinds.append(("recorded, 5 minutes apart", sources.recorded(days[:1]), -(-chains // 2)))
+    else:
+        why = "simulated, half an hour apart (no recorded months: set VOLGRAD_DATA)"
+        kinds = [(why, sources.simulated(seed, chains + 1), chains)]
+    told = []
+    for kind, known, count in kinds:
+        drawn = pairs(known, seed, count)
+        told.append({"chains": f"{len(drawn)} chains, {kind}"} | measure(drawn, turns))
+    return told
 
 
 def main(
@@ -227,18 +255,13 @@ def main(
         json_file: write the figures here.
     """
     sources.on_one_thread("benchmarks.latency")
-    files = sources.recorded_files()
-    known = sources.recorded(files) if files else sources.simulated(seed, chains + 1)
-    drawn = pairs(known, seed, chains)
-    kind = "recorded" if files else "simulated (no recorded months: set VOLGRAD_DATA)"
     report: dict[str, Any] = {
         "benchmark": "latency",
         "seed": seed,
-        "chains": f"{len(drawn)} chains, {kind}",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "latency": measure(drawn, turns),
+        "latency": benchmark(seed, chains, turns),
     }
-    named = [file for file in files if file.name == month_file]
+    named = [file for file in sources.recorded_files() if file.name == month_file]
     if named:
         report["month"] = month(named[0])
     print(table(report))

@@ -8,7 +8,16 @@ import pytest
 
 import volgrad
 
-PUBLIC = ["InputError", "VolgradError", "WorkError", "__version__", "double_precision"]
+PUBLIC = [
+    "InputError",
+    "Surfaces",
+    "VolgradError",
+    "WorkError",
+    "__version__",
+    "double_precision",
+    "fit",
+    "load_surfaces",
+]
 
 
 def test_the_front_door_offers_exactly_these_names():

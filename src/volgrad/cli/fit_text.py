@@ -37,7 +37,7 @@ def show(summary: dict[str, Any], fitted: "Sequence[FittedChain]", files: FitFil
     for name in ("predictions", "grid"):
         if name in summary:
             _show_answers(name, summary[name], say)
-    _show_some((_about(chain) for chain in chains if chain["status"] in ("refused", "diverged")), say)
+    _show_some((_about(chain) for chain in chains if chain["status"] != "converged"), say)
     _show_some((_expiry(one) for one in summary["left_out_expiries"]), say)
     _show_quarantined(summary["quarantined"], say)
     _show_some((f"note: {note}" for note in summary["notes"]), say)

@@ -9,6 +9,7 @@ __all__ = ["at_the_money_variance"]
 
 _WIDTH = 0.6  # standard deviations over which quotes speak for the money (assumption)
 _ROBUST_ROUNDS = 3
+_LIKELY = 0.3  # relative distance of a sound quote near the money from the level, roughly (assumption)
 _LEAST_GROWTH = 0.15  # of the forward variance that an expiry's own level would imply (assumption)
 
 
@@ -37,7 +38,7 @@ def _parabola_at_zero(log_moneyness: np.ndarray, mid: np.ndarray, half_spread: n
         return nearest
     weight = np.exp(-0.5 * (x / _WIDTH) ** 2) / (half_spread + 0.002) ** 2
     columns = np.stack([np.ones_like(x), x, x**2])
-    trust = np.ones_like(x)
+    trust = 1.0 / (1.0 + ((mid - nearest) / (_LIKELY * nearest)) ** 4)
     for _ in range(_ROBUST_ROUNDS):  # a wild quote right at the money must not set the scale of the whole chain
         weighted = columns * (weight * trust)
         ridge = np.diag([0.0, 1e-3, 1e-2]) * (weight * trust).sum()

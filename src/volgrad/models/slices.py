@@ -176,8 +176,7 @@ class SlicedSurface(Surface):
         ends = [self._smile(index, x) - _on_grid(own[index], place) for index in (left, left + 1)]
         carried = level[:, None] * np.exp(2.0 * (_on_grid(smile, place) + (1.0 - part) * ends[0] + part * ends[1]))
         share = 1.0 / (1.0 + (np.abs(x) / np.maximum(reach, 1e-9)[:, None]) ** 8)
-        share[reach <= LINEAR] = 0.0
-        return straight + share * (carried - straight)
+        return np.where((reach > LINEAR)[:, None], straight + share * (carried - straight), straight)
 
     @cached_property
     def _own_carried(self) -> Float64[np.ndarray, "expiries grid"]:

@@ -152,8 +152,11 @@ class TrueSurface(Surface):
         return calm_ratio, self.wild_ratio
 
     def total_variance(self, log_moneyness: ArrayLike, expiry_years: ArrayLike) -> Float[np.ndarray, "..."]:
-        """Total implied variance at log-moneyness ln(K/F) and expiry in ACT/365 years (broadcast, > 0)."""
-        return self.price_and_deviation(log_moneyness, expiry_years)[1] ** 2
+        """Total implied variance at log-moneyness ln(K/F) and expiry in ACT/365 years (broadcast); NaN unless > 0."""
+        k, years = np.broadcast_arrays(np.asarray(log_moneyness, np.float64), np.asarray(expiry_years, np.float64))
+        known = np.isfinite(k) & (years > 0.0)
+        deviation = self.price_and_deviation(np.where(known, k, 0.0), np.where(known, years, 1.0))[1]
+        return np.where(known, deviation**2, np.nan)
 
     def price_and_deviation(
         self, log_moneyness: ArrayLike, expiry_years: ArrayLike

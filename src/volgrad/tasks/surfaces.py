@@ -205,7 +205,7 @@ def _entry(chain: Chain, surface: SlicedSurface) -> Entry:
 def _entries(table: pa.Table) -> Iterator[Entry]:
     ts = table["ts"].cast(pa.int64()).to_pylist()
     stamps = table["expiry"].cast(pa.int64()).to_numpy()
-    variance = np.array(table["total_variance"].to_pylist()).reshape(table.num_rows, -1)
+    variance = np.array(table["total_variance"].to_pylist(), np.float64).reshape(table.num_rows, NODES[PUBLISHED].size)
     number = {
         name: table[name].to_numpy() for name in ("expiry_years", "forward", "quoted_low", "quoted_high", "reach")
     }

@@ -37,10 +37,9 @@ class Batch(eqx.Module):
 def batches_per_epoch(data: Batch, size: int) -> int:
     """Batches of `size` clusters that show every place of `data` once; the last may be part padding.
 
-        >>> import jax.numpy as jnp
-    import numpy as np
-        >>> batches_per_epoch(Batch(jnp.zeros(10), jnp.ones(10, bool), jnp.ones(10)), 4)
-        3
+    >>> import jax.numpy as jnp
+    >>> batches_per_epoch(Batch(jnp.zeros(10), jnp.ones(10, bool), jnp.ones(10)), 4)
+    3
     """
     return -(-data.clusters // size)
 

@@ -90,6 +90,7 @@ class _Progress(NamedTuple):
     best: PyTree
     first_loss: Float[Array, ""]
     best_loss: Float[Array, ""]
+    mark_loss: Float[Array, ""]
     quiet: Int[Array, ""]
     epochs: Int[Array, ""]
     rollbacks: Int[Array, ""]
@@ -152,7 +153,7 @@ def fit(task: Task, optimizer: Optimizer, data: Batch, state: State, size: int, 
     zero = jnp.zeros((), jnp.int32)
     running = jnp.asarray(Outcome.RUNNING, jnp.int8)
     first = jnp.where(jnp.isfinite(first), first, jnp.inf)
-    progress = _Progress(state, state.variables, first, first, zero, zero, zero, zero, running, curve)
+    progress = _Progress(state, state.variables, first, first, first, zero, zero, zero, zero, running, curve)
     done = jax.lax.while_loop(lambda p: p.outcome == Outcome.RUNNING, epoch, progress)
     final = eqx.tree_at(lambda s: s.variables, done.state, done.best)
     outcome = done.outcome
@@ -178,8 +179,9 @@ def _judge(
     scale = _scale(progress.best_loss, progress.first_loss)
     wild = ~(loss <= progress.best_loss + (rules.runaway - 1.0) * scale)  # True for NaN
     better = loss < progress.best_loss
-    gained = ~(progress.best_loss - loss <= rules.tolerance * scale)  # True from an infinite start
-    quiet = jnp.where(gained & better, 0, progress.quiet + 1)
+    # measured from the last mark, so that many small gains count; True from an infinite start
+    gained = better & ~(progress.mark_loss - loss <= rules.tolerance * scale)
+    quiet = jnp.where(gained, 0, progress.quiet + 1)
     best = _where(better, moved.variables, progress.best)
     settled = ~wild & (info.expected <= rules.tolerance * scale)  # False where the optimiser has no model
     tired = (quiet >= optimizer.patience) & ~settled & ~wild
@@ -196,6 +198,7 @@ def _judge(
         best=best,
         first_loss=progress.first_loss,
         best_loss=jnp.where(better, loss, progress.best_loss),
+        mark_loss=jnp.where(gained, loss, progress.mark_loss),
         quiet=jnp.where(wild | restart, 0, quiet),
         epochs=epochs,
         rollbacks=rollbacks,
