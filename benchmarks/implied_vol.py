@@ -16,6 +16,7 @@ An error is told in two ways: relative to the volatility, and in units of what a
 """
 
 import dataclasses
+import importlib
 import importlib.metadata
 import importlib.util
 import json
@@ -163,14 +164,12 @@ def _volgrad() -> Solver:
 
 
 def _fast_vollib() -> Solver:
-    from fast_vollib.jackel import jackel_iv_black
-
+    jackel_iv_black = importlib.import_module("fast_vollib.jackel").jackel_iv_black
     return lambda o: jackel_iv_black(o.premium, 1.0, o.strike, 1.0, o.is_call)
 
 
 def _fast_vollib_default() -> Solver:
-    from fast_vollib import fast_implied_volatility_black
-
+    fast_implied_volatility_black = importlib.import_module("fast_vollib").fast_implied_volatility_black
     flags: dict[int, Any] = {}
 
     def solve(o: Options) -> Float64[np.ndarray, "options"]:

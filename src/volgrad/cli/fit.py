@@ -79,7 +79,7 @@ def fit(  # noqa: PLR0913 - a parameter an option
     optimizer
         auto is lm (Levenberg-Marquardt), which reaches the optimum first.
     batch
-        Quotes a step: a number, or auto (lm: the whole chain; adam, sgd: 64).
+        Quotes a step: a number, or auto (the whole chain).
     steps_csv
         Write the loss after each pass over a chain's quotes to this file.
     threads

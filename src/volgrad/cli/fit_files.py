@@ -40,6 +40,11 @@ class FitFiles:
         inside = [self.out / name for name, wanted in chosen.items() if wanted]
         return inside if self.steps_csv is None else [*inside, self.steps_csv]
 
+    def stale(self) -> list[str]:
+        """Names of results in the folder that an earlier run left and this one does not replace."""
+        everything = FitFiles(self.out, Path(), Path(), None, report=True).results()
+        return [path.name for path in everything if path.exists() and path not in self.results()]
+
     def check(self, quotes: Sequence[Path]) -> list[Path]:
         """The quote files, once it is certain that results can be written and that none would replace an input.
 

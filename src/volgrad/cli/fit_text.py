@@ -44,6 +44,8 @@ def show(summary: dict[str, Any], fitted: "Sequence[FittedChain]", files: FitFil
     say(f"written to {files.out}: " + ", ".join(path.name for path in files.results() if path.parent == files.out))
     if files.steps_csv is not None and files.steps_csv.parent != files.out:
         say(f"written: {files.steps_csv}")
+    if stale := files.stale():
+        say(f"left there by an earlier run, not of this one: {', '.join(stale)}")
     if files.report:
         say(f"look at {files.out / 'report.html'}")
 

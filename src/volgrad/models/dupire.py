@@ -63,9 +63,11 @@ def time_values(
     """
     mass = jnp.broadcast_to(_MASS, log_step.shape) * jnp.exp(-log_step) + jnp.broadcast_to(_ENDS, log_step.shape)
 
+    below, above = jnp.asarray(-_BELOW), jnp.asarray(-_ABOVE)
+
     def advance(value, weight):
         right = (weight * value + _SOURCE)[:, None]
-        new = jax.lax.linalg.tridiagonal_solve(-_BELOW, weight + _BELOW + _ABOVE, -_ABOVE, right)[:, 0]
+        new = jax.lax.linalg.tridiagonal_solve(below, weight + _BELOW + _ABOVE, above, right)[:, 0]
         return new, new
 
     return jax.lax.scan(advance, start, mass)[1]

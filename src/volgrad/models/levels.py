@@ -1,7 +1,7 @@
 """At-the-money total variance of each expiry, read from its quotes: the scale in which a surface is fitted."""
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 from volgrad.market.chain import Chain
 
@@ -20,33 +20,54 @@ def at_the_money_variance(chain: Chain) -> Float64[np.ndarray, " expiries"]:
     one; the nearest quote otherwise. Where noise would make it fall from one expiry to the next it is raised. It
     is a scale, not an estimate that anything is read from: the fit moves freely around it.
     """
-    quoted = np.unique(chain.expiry_index)
+    quoted, place, count = np.unique(chain.expiry_index, return_inverse=True, return_counts=True)
     years = chain.expiry_years[quoted]
-    half_spread, mid = chain.half_spread_iv, chain.mid_iv
-    vol = np.empty(quoted.size)
-    for place, expiry in enumerate(quoted):
-        rows = chain.rows(int(expiry))
-        vol[place] = _parabola_at_zero(chain.log_moneyness[rows], mid[rows], half_spread[rows], years[place])
+    column = np.arange(place.size) - np.repeat(np.cumsum(count) - count, count)
+
+    def by_expiry(values: np.ndarray, padding: float) -> np.ndarray:
+        table = np.full((quoted.size, int(count.max())), padding)
+        table[place, column] = values
+        return table
+
+    k, mid = by_expiry(chain.log_moneyness, np.inf), by_expiry(chain.mid_iv, 0.0)
+    precision = by_expiry((chain.half_spread_iv + 0.002) ** -2.0, 0.0)
+    order = np.argsort(np.abs(k), axis=1, kind="stable")[:, :3]
+    # the median of a few: the nearest quote may be the wild one
+    near = np.where(np.arange(order.shape[1]) < count[:, None], np.take_along_axis(mid, order, axis=1), np.inf)
+    nearest = _median(near, np.minimum(count, 3))
+    x = np.where(np.isfinite(k), k, 0.0) / (nearest * np.sqrt(years))[:, None]
+    enough = (count >= 4) & ((np.isfinite(k) & (np.abs(x) < 1.5)).sum(1) >= 3)
+    vol = _parabola_at_zero(x, mid, precision, nearest)
+    vol = np.where(enough & (vol > 0.5 * nearest) & (vol < 2.0 * nearest), vol, nearest)
     return _ascending(vol**2 * years, years)
 
 
-def _parabola_at_zero(log_moneyness: np.ndarray, mid: np.ndarray, half_spread: np.ndarray, years: float) -> float:
-    # the median of a few: the nearest quote may be the wild one
-    nearest = float(np.median(mid[np.argsort(np.abs(log_moneyness), kind="stable")[:3]]))
-    x = log_moneyness / (nearest * np.sqrt(years))
-    if x.size < 4 or np.count_nonzero(np.abs(x) < 1.5) < 3:
-        return nearest
-    weight = np.exp(-0.5 * (x / _WIDTH) ** 2) / (half_spread + 0.002) ** 2
-    columns = np.stack([np.ones_like(x), x, x**2])
-    trust = 1.0 / (1.0 + ((mid - nearest) / (_LIKELY * nearest)) ** 4)
+def _parabola_at_zero(
+    x: Float64[np.ndarray, "expiries quotes"],
+    mid: Float64[np.ndarray, "expiries quotes"],
+    precision: Float64[np.ndarray, "expiries quotes"],
+    nearest: Float64[np.ndarray, " expiries"],
+) -> Float64[np.ndarray, " expiries"]:
+    """Weighted parabola through each expiry's quotes, read at 0; `precision` is 0 in the padding."""
+    weight = np.exp(-0.5 * (x / _WIDTH) ** 2) * precision
+    columns = np.stack([np.ones_like(x), x, x**2], axis=1)
+    count = np.count_nonzero(precision, axis=1)
+    trust = 1.0 / (1.0 + ((mid / nearest[:, None] - 1.0) / _LIKELY) ** 4)
+    found = np.zeros((x.shape[0], 3))
     for _ in range(_ROBUST_ROUNDS):  # a wild quote right at the money must not set the scale of the whole chain
-        weighted = columns * (weight * trust)
-        ridge = np.diag([0.0, 1e-3, 1e-2]) * (weight * trust).sum()
-        found = np.linalg.solve(weighted @ columns.T + ridge, weighted @ mid)
-        miss = np.abs(mid - found @ columns)
-        trust = 1.0 / (1.0 + (miss / (3.0 * np.median(miss) + 1e-6)) ** 2)
-    vol = float(found[0])
-    return vol if 0.5 < vol / nearest < 2.0 else nearest
+        weighted = columns * (weight * trust)[:, None]
+        ridge = np.diag([1e-12, 1e-3, 1e-2]) * (weight * trust).sum(1)[:, None, None]
+        found = np.linalg.solve(weighted @ columns.swapaxes(1, 2) + ridge, weighted @ mid[:, :, None])[:, :, 0]
+        miss = np.abs(mid - (found[:, None] @ columns)[:, 0])
+        usual = _median(np.where(precision > 0.0, miss, np.inf), count)
+        trust = 1.0 / (1.0 + (miss / (3.0 * usual[:, None] + 1e-6)) ** 2)
+    return found[:, 0]
+
+
+def _median(values: Float64[np.ndarray, "rows columns"], count: Int64[np.ndarray, " rows"]) -> np.ndarray:
+    """Of each row's `count` finite values (the others are infinite)."""
+    ordered, row = np.sort(values, axis=1), np.arange(count.size)
+    return 0.5 * (ordered[row, (count - 1) // 2] + ordered[row, count // 2])
 
 
 def _ascending(theta: np.ndarray, years: np.ndarray) -> np.ndarray:

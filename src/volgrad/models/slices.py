@@ -170,11 +170,10 @@ class SlicedSurface(Surface):
         level = carried_level(self._clock, self.theta, clock)
         smile = carried_smile(self._clock, self._smiles, clock, self._smile_error)
         x = _K[None, :] / np.sqrt(level)[:, None]
-        place = np.arcsinh(x)
         # a slice's own smile has something beyond the one that is carried to its own time: that is met at both ends
-        own = self._own_carried
-        ends = [self._smile(index, x) - _on_grid(own[index], place) for index in (left, left + 1)]
-        carried = level[:, None] * np.exp(2.0 * (_on_grid(smile, place) + (1.0 - part) * ends[0] + part * ends[1]))
+        met = smile - (1.0 - part) * self._own_carried[left] - part * self._own_carried[left + 1]
+        own = (1.0 - part) * self._smile(left, x) + part * self._smile(left + 1, x)
+        carried = level[:, None] * np.exp(2.0 * (_on_grid(met, np.arcsinh(x)) + own))
         share = 1.0 / (1.0 + (np.abs(x) / np.maximum(reach, 1e-9)[:, None]) ** 8)
         return np.where((reach > LINEAR)[:, None], straight + share * (carried - straight), straight)
 

@@ -2,6 +2,7 @@
 
 import abc
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float64
@@ -47,7 +48,7 @@ class Surface(abc.ABC):
         strike = forward * np.exp(np.asarray(log_moneyness, np.float64))
         with double_precision():
             found = black.greeks(forward, strike, np.asarray(expiry_years, np.float64), vol, np.asarray(is_call))
-            return black.Greeks(*(np.asarray(column) for column in found))
+            return jax.tree.map(np.asarray, found)
 
     def durrleman_g(self, log_moneyness: ArrayLike, expiry_years: ArrayLike) -> Float64[np.ndarray, "..."]:
         """Durrleman's function: negative where there is butterfly arbitrage (`market.arbitrage`)."""

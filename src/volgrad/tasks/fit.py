@@ -30,10 +30,9 @@ __all__ = ["OPTIMIZERS", "FitOptions", "Fitter", "fit_chain", "fit_chains"]
 
 #: Names of the optimisers; `auto` is the one that reaches the target first (measured: LOG.md).
 OPTIMIZERS = ("auto", "lm", "adam", "sgd")
-_BATCH = 64  # quotes a step of adam and sgd
 # a thousandth of a loss of about 20 is .02 in log posterior: nothing (measured: no effect on the share inside)
 _TOLERANCE = {"lm": 1e-3, "adam": 1e-4, "sgd": 1e-4}
-_EPOCHS = {"lm": 60, "adam": 400, "sgd": 400}
+_EPOCHS = {"lm": 60, "adam": 1500, "sgd": 1500}
 _STIFFER = (1.0, 0.6, 0.3)  # shrinks the prior's freedom when a surface fails its certificate
 
 
@@ -43,7 +42,7 @@ class FitOptions:
 
     Attributes:
         optimizer: one of `OPTIMIZERS`.
-        batch: quotes a step; None: the whole chain for lm, 64 for adam and sgd.
+        batch: quotes a step; None: the whole chain, the best for every optimiser (measured: docs/optimizers.md).
         warm: begin from the previous chain of the same underlying and split.
         history: how many previous chains of the same underlying and split the prior's mean leans on.
         seed: of the random key.
@@ -170,7 +169,7 @@ class Fitter:
         began = time.perf_counter()
         places = framed.data.clusters
         name = "lm" if self.options.optimizer == "auto" else self.options.optimizer
-        size = min(self.options.batch or (places if name == "lm" else _BATCH), places)
+        size = min(self.options.batch or places, places)
         before = _compiled.cache_info().misses
         program = _compiled(name, size, Shape(places, *framed.task.frame.factor.shape))
         if _compiled.cache_info().misses > before:

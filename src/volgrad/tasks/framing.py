@@ -22,7 +22,7 @@ from volgrad.tasks.surface import QuoteRows, SurfaceTask, pad_rows
 
 __all__ = ["Framed", "Shape", "blank", "diffused", "frame_chain", "ladder_size"]
 
-_EXPIRY_LADDER = (3, 6, 10, 14, 20, 32, 48, 64)
+_EXPIRY_LADDER = (3, 6, 10, 12, 14, 20, 32, 48, 64)
 _ROW_LADDER = (48, 128, 256, 384, 512, 768, 1024, 1536, 2048, 4096)
 _LEAN = 0.9  # of the way from the mean shape to that of earlier chains (assumption)
 _NARROWEST = 1e-3  # half-spread in volatility under which a quote is no better than the surface (measured)

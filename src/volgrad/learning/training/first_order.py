@@ -37,8 +37,8 @@ class FirstOrder(Optimizer):
 
     @property
     def patience(self) -> int:
-        """Epochs whose noise may hide progress (assumption)."""
-        return 8
+        """Epochs whose noise, or a schedule's warm-up, may hide progress (assumption)."""
+        return 40
 
     @property
     def kick(self) -> float:
@@ -77,13 +77,13 @@ class FirstOrder(Optimizer):
         return moved, Info(loss, jnp.asarray(True), jnp.full((), jnp.nan, loss.dtype))
 
 
-def adam(learning_rate: float = 0.05, steps: int = 2000) -> FirstOrder:
+def adam(learning_rate: float = 0.03, steps: int = 2000) -> FirstOrder:
     """Adam with gradient clipping, a short warm-up and a cosine decay over `steps`."""
     schedule = optax.warmup_cosine_decay_schedule(0.1 * learning_rate, learning_rate, max(1, steps // 50), steps, 1e-4)
     return FirstOrder(optax.chain(optax.clip_by_global_norm(10.0), optax.adam(schedule)))
 
 
-def sgd(learning_rate: float = 0.02, momentum: float = 0.9, steps: int = 2000) -> FirstOrder:
+def sgd(learning_rate: float = 0.01, momentum: float = 0.9, steps: int = 2000) -> FirstOrder:
     """SGD with Nesterov momentum, gradient clipping, a short warm-up and a cosine decay over `steps`."""
     schedule = optax.warmup_cosine_decay_schedule(0.1 * learning_rate, learning_rate, max(1, steps // 50), steps, 1e-4)
     descent = optax.sgd(schedule, momentum=momentum, nesterov=True)

@@ -133,7 +133,7 @@ def fit(task: Task, optimizer: Optimizer, data: Batch, state: State, size: int, 
         current, last = carry
         batch = take(data, index)
         moved, info = step(current, batch)
-        real = batch.mask.any()  # places beyond the data may fill whole batches
+        real = jnp.asarray(batch.mask).any()  # places beyond the data may fill whole batches
         return (_where(real, moved, current), _where(real, info, last)), None
 
     def epoch(progress: _Progress) -> _Progress:
@@ -241,8 +241,8 @@ def _cauchy_gain(loss: Callable[[PyTree], Float[Array, ""]], variables: PyTree) 
     """What a step along the gradient would gain, of the length that is best for the local quadratic."""
     gradient = jax.grad(loss)(variables)
     bent = jax.jvp(jax.grad(loss), (variables,), (gradient,))[1]
-    square = optax.tree.vdot(gradient, gradient)
-    along = jnp.maximum(optax.tree.vdot(gradient, bent), jnp.finfo(square.dtype).tiny)
+    square = jnp.asarray(optax.tree.vdot(gradient, gradient))
+    along = jnp.maximum(jnp.asarray(optax.tree.vdot(gradient, bent)), jnp.finfo(square.dtype).tiny)
     return 0.5 * square**2 / along
 
 
