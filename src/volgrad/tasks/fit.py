@@ -18,6 +18,7 @@ from volgrad.learning.training.least_squares import LevenbergMarquardt
 from volgrad.learning.training.loop import Outcome, Rules, begin, fit
 from volgrad.learning.training.state import Optimizer
 from volgrad.market.chain import Chain
+from volgrad.market.instruments import Settlement
 from volgrad.models.joining import join
 from volgrad.models.local_vol import Prior, slice_time_values, variables_from_shape, whole_shape
 from volgrad.models.slices import SlicedSurface, extended, slice_variance
@@ -100,7 +101,7 @@ class Fitter:
         self.options = options
         self.compile_seconds = time.perf_counter() - began
         self._programs: dict[Any, Any] = {}
-        self._latest: dict[tuple[str, str | None], list[FittedChain]] = {}
+        self._latest: dict[tuple[str, str | None, Settlement], list[FittedChain]] = {}
 
     def fit(self, chain: Chain) -> FittedChain:
         """Fit one chain; the latest ones of its underlying and split serve as `options` says.
@@ -108,11 +109,12 @@ class Fitter:
         A surface that fails its certificate is fitted again with a stiffer prior; one that still fails is not
         published (status "refused").
         """
-        latest = self._latest.setdefault((chain.ccy, chain.split), [])
+        key = (chain.ccy, chain.split, chain.settlement)
+        latest = self._latest.setdefault(key, [])
         fitted = self._certified(chain, latest)
         keep = max(self.options.history, int(self.options.warm))
         if fitted.shape and keep:
-            self._latest[chain.ccy, chain.split] = [*latest, fitted][-keep:]
+            self._latest[key] = [*latest, fitted][-keep:]
         return fitted
 
     def _certified(self, chain: Chain, latest: Sequence[FittedChain]) -> FittedChain:
