@@ -60,10 +60,8 @@ def test_a_dirty_interval_gives_way_and_the_others_do_not():
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.3, 0.6, 1.2]), st.floats(0.1, 1.0))
 def test_whatever_slices_are_clean_the_joined_surface_is(seed, vol, scale):
     surface = local_vol_surface.__wrapped__(vol, seed, scale)
-    if not certify(surface, YEARS).clean:
-        return
     _, certificate = join(surface)
-    assert certificate.clean, certificate
+    assert certificate.clean or not certify(surface, YEARS, certificate.k_range[1]).clean, certificate
 
 
 def test_clean_means_clean_between_the_times_that_were_looked_at():

