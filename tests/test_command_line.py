@@ -1,6 +1,7 @@
 """What holds for every verb: light help, typos refused with a hint, exit codes, failure in a sentence."""
 
 import errno
+import io
 import json
 import signal
 import subprocess
@@ -212,3 +213,29 @@ def test_progress_is_silent_where_there_is_no_terminal(capsys):
         advance(1)
     output = capsys.readouterr()
     assert output.out == output.err == ""
+
+
+class Terminal(io.StringIO):
+    """Standard error as a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_progress_on_a_terminal_says_what_comes_first_once(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    with progress("fitting chains", 3, at_first="compiling on first use") as advance:
+        advance(1)
+        before, _, after = terminal.getvalue().partition("compiling on first use")
+        assert "fitting" not in before
+        assert after
+    assert "1/3" in terminal.getvalue().rpartition("fitting chains")[2]
+
+
+def test_progress_shows_nothing_on_a_terminal_when_quiet(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    with progress("fitting chains", 3, at_first="compiling on first use", quiet=True) as advance:
+        advance(1)
+    assert terminal.getvalue() == ""

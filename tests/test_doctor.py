@@ -1,6 +1,7 @@
 """`volgrad doctor` finds what works, and says what to do about what does not."""
 
 import json
+import os
 
 import pytest
 
@@ -15,8 +16,10 @@ def finding(name):
 @pytest.fixture(autouse=True)
 def ordinary_environment(monkeypatch, tmp_path):
     """A cache of its own, all cores, no data: whatever the machine is set to."""
+    for name in [name for name in os.environ if name.startswith("VOLGRAD_")]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("VOLGRAD_CACHE", str(tmp_path))
-    for name in ("VOLGRAD_DATA", "VOLGRAD_JSON", "NPROC", "PJRT_NPROC"):
+    for name in ("NPROC", "PJRT_NPROC"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -54,6 +57,31 @@ def test_data_that_is_not_there_is_a_warning(monkeypatch, tmp_path):
 def test_a_limit_of_threads_is_told(limit, status, monkeypatch):
     monkeypatch.setenv("NPROC", limit)
     assert finding("threads").status == status
+
+
+def test_variables_that_are_read_are_known(monkeypatch):
+    known = ["DATA", "SCORER", "SEED", "STEPS_CSV", "FROM", "REPORT", "NO_REPORT", "QUOTES", "SECONDS", "JSON", "DEBUG"]
+    for name in known:
+        monkeypatch.setenv(f"VOLGRAD_{name}", "1")
+    found = finding("environment")
+    assert found.status == "ok"
+    assert set(found.found.split(", ")) == {f"VOLGRAD_{name}" for name in (*known, "CACHE")}
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("VOLGRAD_SEDE", "VOLGRAD_SEDE is ignored: did you mean VOLGRAD_SEED?"),
+        ("VOLGRAD_STEP_CSV", "VOLGRAD_STEP_CSV is ignored: did you mean VOLGRAD_STEPS_CSV?"),
+        ("VOLGRAD_CAHCE", "VOLGRAD_CAHCE is ignored: did you mean VOLGRAD_CACHE?"),
+        ("VOLGRAD_WXYZ", "VOLGRAD_WXYZ is ignored: unset it"),
+    ],
+)
+def test_a_variable_that_nothing_reads_is_a_warning_with_what_was_meant(name, advice, monkeypatch):
+    monkeypatch.setenv(name, "3")
+    found = finding("environment")
+    assert (found.status, found.advice) == ("warn", advice)
+    assert name in found.found
 
 
 def test_a_check_that_cannot_run_is_a_failure(monkeypatch, capsys):

@@ -1,6 +1,8 @@
 """`volgrad fit`: what it writes is what the interface says, and no input, however broken, ends in a traceback."""
 
+import contextlib
 import csv
+import io
 import json
 import math
 import os
@@ -28,6 +30,7 @@ from tests.data.tables import (
     volatility,
     years_to,
 )
+from volgrad.cli import main
 from volgrad.simulate.market import BITCOIN, ETHER, simulate
 
 KEYS = ("ts", "ccy", "expiry", "strike", "cp")
@@ -450,6 +453,20 @@ def test_three_quotes_are_a_chain(volgrad, tmp_path):
     assert summary["chains"][0]["quotes_used"] == 3
     assert summary["chains"][0]["status"] in ("converged", "stalled")
     assert summary["chains"][0]["certificate"]["clean"] is True
+
+
+def test_a_terminal_is_told_that_programs_are_compiled_first(volgrad, tmp_path, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    quotes = written(tmp_path / "q.parquet", canonical_table())
+    with contextlib.redirect_stderr(terminal := Terminal()), contextlib.redirect_stdout(io.StringIO()):
+        assert main(["fit", str(quotes), "--out", str(tmp_path / "out"), "--no-report"]) == 0
+    first, later = terminal.getvalue().find("compiling on first use"), terminal.getvalue().find("fitting chains")
+    assert 0 <= first < later
 
 
 def test_forwards_that_disagree_within_an_expiry_become_one_by_a_rule_that_is_told(volgrad, tmp_path):

@@ -122,6 +122,27 @@ def test_when_nothing_is_left_the_file_is_named_with_the_reason(tmp_path):
         assert "\n" not in str(caught.value)
 
 
+_CONVERT = "convert it to a quote table (ts, ccy, expiry, strike, cp, bid, ask) in Parquet or CSV."
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("book.json.gz", gzip.compress(b"[{}]"), f"no file of quotes: it is compressed JSON (gzip); {_CONVERT}"),
+        ("book.json", b"[{}]", f"no file of quotes: it is JSON; {_CONVERT}"),
+        ("book.txt.gz", gzip.compress(b"ts,ccy"), "no file of quotes: it is compressed (gzip); unpack it"),
+        ("book.zip", b"PK\x03\x04\x14\0\0\0", "no file of quotes: it is compressed (zip); unpack it"),
+        ("book.parquet", gzip.compress(b"PAR1"), "its name says .parquet but it is compressed (gzip); unpack it"),
+    ],
+)
+def test_compressed_files_and_json_are_told_as_such(tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_quotes(tmp_path / name)
+    assert f"{name}: {said}" in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
 @pytest.mark.parametrize("name", ["q.parquet", "q.csv", "q.arrow"])
 def test_a_header_without_rows_is_empty_input(tmp_path, name):
     WRITERS[name](canonical_table().slice(0, 0), tmp_path / name)

@@ -163,6 +163,30 @@ def test_a_missing_or_renamed_column_is_told_with_its_nearest_name(tmp_path):
     assert "'strike' is perhaps 'strikes'" in text
 
 
+@pytest.mark.parametrize("style", ["{}_{}", "[{}_{}]", "{} {}"])
+def test_calls_and_puts_side_by_side_are_told_as_such_and_nothing_is_to_be_renamed(style):
+    wide = {style.format(side, what).upper(): what for side in "cp" for what in ("bid", "ask")}
+    table = canonical_table().drop_columns("cp")
+    for name, what in wide.items():
+        table = table.append_column(name, table[what])
+    with pytest.raises(SchemaError) as caught:
+        read_quotes(table.drop_columns(["bid", "ask"]))
+    text = str(caught.value)
+    assert f"side by side ({' and '.join(name for name, what in wide.items() if what == 'bid')})" in text
+    assert "a row for each call and a row for each put" in text
+    assert "Rename" not in text
+
+
+@pytest.mark.parametrize("others", [("best_bid", "bid_price"), ("bid_1", "bid_2")])
+def test_no_name_is_proposed_where_several_columns_fit(others):
+    table = canonical_table()
+    for other in others:
+        table = table.append_column(other, table["bid"])
+    with pytest.raises(SchemaError, match="Expected: ts, ccy") as caught:
+        read_quotes(table.drop_columns("bid"))
+    assert "perhaps" not in str(caught.value)
+
+
 def test_a_missing_column_of_a_ticker_file_is_told():
     with pytest.raises(SchemaError, match="a 5-minute ticker file needs the column cycle"):
         read_quotes(table_of(ticker_rows(), drop=("cycle",)))
@@ -229,6 +253,15 @@ def test_a_window_that_leaves_nothing_says_what_there_is():
         read_quotes(canonical_table(), from_="next week")
     with pytest.raises(InputError, match="lies after"):
         read_quotes(canonical_table(), from_="2026-02-01", to="2026-01-01")
+
+
+def test_nothing_is_noted_about_a_source_of_which_the_window_keeps_no_row():
+    sources = [canonical_table(), table_of(ticker_rows())]
+    assert any("collection cycles" in note for note in read_quotes(sources).notes)
+    late = table_of(ticker_rows(cycle=NOW + datetime.timedelta(days=1)))
+    quotes = read_quotes([canonical_table(), late], to=NOW)
+    assert [source.rows_filtered for source in quotes.sources] == [0, ROWS]
+    assert quotes.notes == read_quotes(canonical_table()).notes
 
 
 def test_a_column_twice_is_refused():

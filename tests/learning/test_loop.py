@@ -24,6 +24,7 @@ from volgrad.learning.training.loop import Outcome, Rules, begin, fit
 from volgrad.learning.training.state import mean_loss
 
 every = pytest.mark.parametrize("name", OPTIMIZERS)
+each_kind = pytest.mark.parametrize("name", ["lm", "adam"])  # of optimiser class, where programs are dear
 ADAM = adam(0.05, steps=3000)
 ROWS = 40
 
@@ -95,7 +96,7 @@ def test_a_fit_from_the_minimum_has_converged_there(name, size):
 def test_steps_too_small_to_arrive_have_not_converged():
     done = run(Regression(), adam(1e-9, steps=400), data(), ROWS)
     assert outcome(done) is Outcome.STALLED
-    assert "more epochs" in outcome(done).advice
+    assert "short of a minimum" in outcome(done).advice
 
 
 def test_a_budget_that_is_too_small_is_told():
@@ -170,7 +171,7 @@ def test_a_stall_has_a_remedy_before_it_is_final():
     assert float(mended.loss) <= float(stopped.loss)
 
 
-@every
+@each_kind
 @pytest.mark.parametrize("size", [8, ROWS])
 def test_padding_changes_nothing(name, size):
     """To the bit for mini-batches (the same steps); to rounding for the whole, whose sums are longer."""
@@ -189,7 +190,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_another_path(name):
     assert not np.array_equal(flat(runs[0].state.variables), flat(runs[2].state.variables))
 
 
-@every
+@each_kind
 def test_many_data_sets_at_once_are_fitted_as_each_alone(name):
     optimizer, size = OPTIMIZERS[name], 8
     alone = [run(Regression(), optimizer, data(seed=seed), size, seed=7) for seed in range(3)]

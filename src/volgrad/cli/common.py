@@ -86,12 +86,15 @@ def results_console() -> "Console":
 
 
 @contextmanager
-def progress(label: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
+def progress(
+    label: str, total: int, *, at_first: str | None = None, quiet: bool = False
+) -> Iterator[Callable[[int], None]]:
     """A progress bar on standard error, shown on a terminal only.
 
     Args:
         label: what is being done, such as "fitting chains".
         total: how many units there are.
+        at_first: label until the first unit is done, where that takes its own time ("compiling").
         quiet: show nothing in any case.
 
     Yields:
@@ -105,8 +108,8 @@ def progress(label: str, total: int, *, quiet: bool = False) -> Iterator[Callabl
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=total)
-        yield lambda done: bar.advance(task, done)
+        task = bar.add_task(at_first or label, total=total)
+        yield lambda done: bar.update(task, advance=done, description=label)
 
 
 def _usage_sentence(error: CycloptsError) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["fit"]
 
 _LATEST_SEED = 2**63 - 1
+_AT_FIRST = "compiling on first use"  # some seconds on a new machine; later runs load what was compiled
 
 
 def fit(  # noqa: PLR0913 - a parameter an option
@@ -107,9 +108,9 @@ def fit(  # noqa: PLR0913 - a parameter an option
     read = read_quotes(sources, from_=from_, to=to, underlying=underlying)
     built = build(read)
     require_chains(built, read)
-    fitter = work.Fitter(options)
     fitted = []
-    with progress("fitting chains", len(built.chains), quiet=common.json) as advance:
+    with progress("fitting chains", len(built.chains), at_first=_AT_FIRST, quiet=common.json) as advance:
+        fitter = work.Fitter(options)
         for chain in built.chains:
             fitted.append(fitter.fit(chain))
             advance(1)

@@ -11,12 +11,16 @@ import pyarrow.csv
 import pyarrow.ipc
 import pyarrow.parquet
 
+from volgrad.data.schema import CANONICAL
 from volgrad.errors import EmptyInputError, InputError
 
 __all__ = ["Opened", "Quarantined", "expand", "is_table", "open_file"]
 
 SUFFIXES = (".parquet", ".pq", ".arrow", ".arrows", ".feather", ".ipc", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
 _CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt")
+_JSON_SUFFIXES = {".json", ".jsonl", ".ndjson"}
+# first bytes of a compressed file -> how it was compressed; sources: RFC 1952, RFC 8878, and the formats' own texts
+_PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip"}
 _MISSING_CELLS = ["", "null", "NULL", "None", "nan", "NaN", "NA", "N/A", "-"]
 
 
@@ -107,9 +111,24 @@ def open_file(path: Path, columns: Iterable[str] | None = None) -> Opened | Quar
             return _read_csv(path)
     except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError, MemoryError) as error:
         return Quarantined(name, f"damaged or cut short ({_first_sentence(error)}); fetch it again or leave it out.")
-    known = name.lower().endswith(SUFFIXES)
-    said = f"its name says {path.suffix} but" if known else "no file of quotes:"
-    return Quarantined(name, f"{said} it starts with {head!r}; give Parquet, Arrow IPC or CSV.")
+    return Quarantined(name, _foreign(path, head))
+
+
+def _foreign(path: Path, head: bytes) -> str:
+    """What a file that is none of the known formats is, and what to do.
+
+    >>> _foreign(Path("book.txt.gz"), b"\\x1f\\x8b\\x08\\x00")
+    'no file of quotes: it is compressed (gzip); unpack it and give Parquet, Arrow IPC or CSV.'
+    """
+    said = f"its name says {path.suffix} but" if path.name.lower().endswith(SUFFIXES) else "no file of quotes:"
+    packed = next((how for magic, how in _PACKED.items() if head.startswith(magic)), None)
+    if _JSON_SUFFIXES & {suffix.lower() for suffix in path.suffixes[-2:]}:
+        what = "it is JSON" if packed is None else f"it is compressed JSON ({packed})"
+        columns = ", ".join(column.name for column in CANONICAL if column.required)
+        return f"{said} {what}; convert it to a quote table ({columns}) in Parquet or CSV."
+    if packed is not None:
+        return f"{said} it is compressed ({packed}); unpack it and give Parquet, Arrow IPC or CSV."
+    return f"{said} it starts with {head!r}; give Parquet, Arrow IPC or CSV."
 
 
 def _checked(table: pa.Table, names: Iterable[str] | None = None, malformed_rows: int = 0) -> Opened:

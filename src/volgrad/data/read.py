@@ -133,8 +133,9 @@ def read_quotes(
                 raise
             quarantined.append(Quarantined(name, str(error).removeprefix(f"{name}: "), SchemaError))
             continue
-        notes += part.notes
         kept = window.keep(part)
+        if kept.table.num_rows:  # what was assumed about rows that nobody asked for is noise
+            notes += part.notes
         lost = part.table.num_rows - kept.table.num_rows
         if lost and not kept.table.num_rows:
             offered.append(extent(part.table))

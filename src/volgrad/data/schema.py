@@ -16,6 +16,7 @@ kind          recognised by                                                    v
 
 import difflib
 import enum
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -105,6 +106,8 @@ _ALIASES = {
     "option_type": "cp", "call_put": "cp", "right": "cp", "bid_price": "bid", "best_bid_price": "bid",
     "best_bid": "bid", "ask_price": "ask", "best_ask_price": "ask", "best_ask": "ask", "offer": "ask",
 }  # fmt: skip
+# a column of calls or of puts where both stand in one row: c_bid, P_ASK, call_bid, [C_BID]
+_SIDE = re.compile(r"[\W_]*(?P<side>calls?|puts?|c|p)[ _.-]+(?P<what>\w+?)[\W_]*", re.IGNORECASE)
 
 
 def looks_foreign(names: Iterable[str]) -> bool:
@@ -161,25 +164,52 @@ def missing_columns(found: list[str], required: tuple[str, ...], source: str, wh
         what: what the table should be ("a quote table").
 
     Raises:
-        SchemaError: one or more are missing; the message gives the closest name that is there.
+        SchemaError: one or more are missing; the message gives the name that is there instead, where just one
+        can be meant.
     """
     missing = [name for name in required if name not in found]
     if not missing:
         return
-    hints = [f"{name!r} is perhaps {found_as!r}" for name in missing if (found_as := _closest(name, found, required))]
     more = f", ... ({len(found)} in all)" if len(found) > 30 else ""
     text = (
         f"{source}: {what} needs the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; "
         f"found: {', '.join(found[:30]) or 'none'}{more}. "
-        + (f"Rename and try again: {'; '.join(hints)}." if hints else f"Expected: {', '.join(required)}.")
+        f"{_advice(missing, found, required, what)}"
     )
     raise SchemaError(text, file=source)
 
 
+def _advice(missing: list[str], found: list[str], required: tuple[str, ...], what: str) -> str:
+    if pair := _side_by_side(missing, found):
+        return (
+            f"Calls and puts stand side by side ({' and '.join(pair)}): {what} has a row for each call and a row for "
+            f"each put. Expected: {', '.join(required)}."
+        )
+    hints = [f"{name!r} is perhaps {found_as!r}" for name in missing if (found_as := _closest(name, found, required))]
+    return f"Rename and try again: {'; '.join(hints)}." if hints else f"Expected: {', '.join(required)}."
+
+
+def _side_by_side(missing: list[str], found: list[str]) -> tuple[str, str] | None:
+    """A column of calls and its twin of puts that together are a missing one.
+
+    >>> _side_by_side(["cp", "bid", "ask"], ["strike", "c_bid", "c_ask", "p_bid", "p_ask"])
+    ('c_bid', 'p_bid')
+    """
+    sides: dict[str, dict[str, str]] = {}
+    for name in found:
+        if hit := _SIDE.fullmatch(name):
+            sides.setdefault(hit["what"].lower(), {})[hit["side"][0].lower()] = name
+    twins = ((side["c"], side["p"]) for what, side in sides.items() if len(side) == 2 and _meant(what) in missing)
+    return next(twins, None)
+
+
+def _meant(name: str) -> str:
+    return _ALIASES.get(name.lower(), name.lower())
+
+
 def _closest(name: str, found: list[str], required: tuple[str, ...]) -> str | None:
+    """The only spare column that can be meant by `name`; None where there is none, or several."""
     spare = [f for f in found if f not in required]
-    for other in spare:
-        if _ALIASES.get(other.lower()) == name or other.lower() == name:
-            return other
-    near = difflib.get_close_matches(name, spare, n=1, cutoff=0.7)
-    return near[0] if near else None
+    fits = [other for other in spare if _meant(other) == name]
+    fits = fits or difflib.get_close_matches(name, spare, n=2, cutoff=0.7)
+    return fits[0] if len(fits) == 1 else None
