@@ -87,6 +87,6 @@ def gauss_newton(task: LeastSquares, variables: PyTree, batch: Batch) -> Quadrat
 
     value, push, found = jax.linearize(residuals, flat, has_aux=True)
     jacobian = jax.vmap(push, out_axes=1)(jnp.eye(flat.size, dtype=flat.dtype))
-    # a loss that bends away from the square is majorised by the square of equal slope (Huber 1981) [paper]
+    # iteratively reweighted squares: each loss stands in as the square of equal slope (Holland and Welsch 1977) [paper]
     gradient = jacobian.T @ (found.stiffness * value)
     return Quadratic(found.loss, gradient, jacobian.T @ (found.stiffness[:, None] * jacobian))
