@@ -3,11 +3,13 @@
 import json
 
 import msgspec
+import pyarrow.compute as pc
 import pytest
 
 import volgrad
 from tests.data.tables import canonical_table, chain_rows, table_of
 from volgrad.data import build, read_quotes
+from volgrad.simulate.market import simulate
 from volgrad.tasks.fit import FitOptions, Fitter
 from volgrad.tasks.summary import chain_summary, fit_summary, stamp_text
 
@@ -73,3 +75,12 @@ def test_an_entry_is_named_by_time_underlying_and_split(summary):
     entry = chain_summary(fitted)
     assert (entry["ts"], entry["ccy"], entry["split"]) == (stamp_text(fitted.chain.ts_us), "BTC", None)
     assert entry["inside"] == fitted.inside
+
+
+def test_quotes_that_are_hardly_met_are_doubted():
+    """Premiums in percent still make a clean surface; a user must be told that it means nothing."""
+    market = next(iter(simulate(seed=3, chains=1))).quotes
+    percent = market.set_column(market.column_names.index("bid"), "bid", pc.multiply(market["bid"], 100.0))
+    percent = percent.set_column(percent.column_names.index("ask"), "ask", pc.multiply(percent["ask"], 100.0))
+    assert not any("do not trust" in note for note in volgrad.fit(market).summary["notes"])
+    assert any("do not trust" in note for note in volgrad.fit(percent).summary["notes"])

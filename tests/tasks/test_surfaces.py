@@ -193,3 +193,24 @@ def test_other_files_are_no_surfaces(surfaces, tmp_path):
     pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "s.parquet")
     with pytest.raises(InputError, match="written on another grid"):
         load_surfaces(tmp_path / "s.parquet")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"k": 70_000.0, "tau": 0.1}, "not the strike"),
+        ({"k": 0.0, "tau": 30.0}, "divide by 365"),
+        ({"k": 0.0, "tau": 0.1, "is_call": "P"}, "True for calls"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(surfaces, asked, said):
+    ts, ccy, _ = next(iter(surfaces))
+    with pytest.raises(InputError, match=said):
+        surfaces.price(ts, ccy, **asked)
+
+
+def test_the_forward_turns_strikes_into_log_moneyness(surfaces):
+    ts, ccy, _ = next(iter(surfaces))
+    surface = surfaces.surface(ts, ccy)
+    np.testing.assert_allclose(surfaces.forward(ts, ccy, surface.expiry_years), surface.forward_usd, rtol=1e-12)
+    assert surfaces.surface(ts, ccy.lower()) is surface

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from errno import EACCES, EEXIST, EISDIR, ENOENT, ENOTDIR, EPERM, EROFS
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import CycloptsError, Parameter, UnknownCommandError, UnusedCliTokensError
+from cyclopts import CycloptsError, MissingArgumentError, Parameter, UnknownCommandError, UnusedCliTokensError
 
 from volgrad.errors import VolgradError, suggest
 
@@ -126,6 +126,10 @@ def _usage_sentence(error: CycloptsError) -> str:
         return f"unknown verb {given}.{hint} Verbs: {', '.join(verbs)}."
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         return f"{chain} does not take {' '.join(error.unused_tokens)}. {see}"
+    if isinstance(error, MissingArgumentError) and error.argument is not None and not error.tokens_so_far:
+        if not error.argument.tokens:
+            name = error.argument.name
+            return f"{chain} needs {name if name.startswith('-') else name.strip('-').upper()}. {see}"
     sentence = str(error).strip()
     return f"{sentence[:1].lower()}{sentence[1:]} {see}"
 

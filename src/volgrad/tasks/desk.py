@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 from volgrad.data import Built, Quotes, build, read_quotes
+from volgrad.data.filters import When
 from volgrad.errors import EmptyInputError, FitError, UnknownOptionError
 from volgrad.tasks.fit import FitOptions, Fitter
 from volgrad.tasks.summary import fit_summary, stamp_text
@@ -13,12 +14,21 @@ from volgrad.tasks.surfaces import Surfaces
 __all__ = ["fit", "require_chains"]
 
 
-def fit(table: Any, **options: Any) -> Surfaces:
+def fit(
+    table: Any,
+    *,
+    from_: When = None,
+    to: When = None,
+    underlying: str | list[str] | None = None,
+    **options: Any,
+) -> Surfaces:
     """Fit every chain in a table of quotes and return the surfaces.
 
     Args:
         table: anything with `__arrow_c_stream__` (pyarrow, Polars, pandas, DuckDB), a path, or a list of these, in the
             canonical columns (`ts, ccy, expiry, strike, cp, bid, ask, ...`).
+        from_, to: first and last time or day to use, such as "2026-01-05" or a datetime.
+        underlying: only these underlyings, such as "BTC".
         options: of `volgrad.tasks.fit.FitOptions`: optimizer, batch, warm, history, seed.
 
     Returns:
@@ -43,9 +53,9 @@ def fit(table: Any, **options: Any) -> Surfaces:
     known = {field.name for field in dataclasses.fields(FitOptions)}
     for name in options:
         if name not in known:
-            raise UnknownOptionError.of("option", name, known)
+            raise UnknownOptionError.of("option", name, {*known, "from_", "to", "underlying"})
     fitter = Fitter(FitOptions(**options))
-    quotes = read_quotes(table)
+    quotes = read_quotes(table, from_=from_, to=to, underlying=underlying)
     built = build(quotes)
     require_chains(built, quotes)
     fitted = [fitter.fit(chain) for chain in built.chains]

@@ -11,6 +11,8 @@ from volgrad.tasks.fitted import FittedChain
 
 __all__ = ["chain_summary", "fit_summary", "stamp_text"]
 
+_USUAL_INSIDE = 0.85  # the lowest share seen on a whole recorded file is .988 (measured)
+
 
 def fit_summary(fitted: Sequence[FittedChain], built: Built, quotes: Quotes, more: Mapping[str, Any]) -> dict[str, Any]:
     """Summary of a whole run; `more` holds what only the run knows (command, times, answers)."""
@@ -32,9 +34,23 @@ def fit_summary(fitted: Sequence[FittedChain], built: Built, quotes: Quotes, mor
             }
             for one in built.left_out_expiries
         ],
-        "notes": [*_ignored(quotes), *built.notes],
+        "notes": [*_doubts(fitted), *_ignored(quotes), *built.notes],
         "chains": [chain_summary(one) for one in fitted] + [_refused(one) for one in built.refused],
     }
+
+
+def _doubts(fitted: Sequence[FittedChain]) -> list[str]:
+    """A sentence where so few quotes are met that the quotes themselves are in doubt."""
+    published = [one for one in fitted if one.surface is not None]
+    quotes = sum(one.chain.n_rows for one in published)
+    inside = sum(one.inside * one.chain.n_rows for one in published) / max(quotes, 1)
+    if not published or inside >= _USUAL_INSIDE:
+        return []
+    return [
+        f"only {100 * inside:.1f} % of the used quotes are met within bid and ask (97 to 99 % are usual): do not trust these "
+        "surfaces before you have checked that bid and ask are premiums (coin, or dollars where settlement is linear), "
+        "not percent, and that forward is that of each expiry"
+    ]
 
 
 def chain_summary(fitted: FittedChain) -> dict[str, Any]:

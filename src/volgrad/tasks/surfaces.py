@@ -22,6 +22,7 @@ from volgrad.tasks.summary import stamp_text
 
 __all__ = ["Surfaces", "load_surfaces"]
 
+_LARGEST_K, _LONGEST = 6.0, 10.0  # no listed strike is 400 times its forward, no option runs ten years
 _FORMAT = "2"
 _When = int | datetime.datetime | np.datetime64 | str
 # which split answers where none is named: never the one that saw the held-out quotes while another is there
@@ -104,6 +105,8 @@ class Surfaces:
             InputError: there is none; the message names the nearest time.
         """
         stamp = _microseconds(ts)
+        if ccy not in {key[1] for key in self._entries} and ccy.upper() in {key[1] for key in self._entries}:
+            ccy = ccy.upper()
         others = sorted({key[2] for key in self._entries if key[2] not in _PREFERRED and key[2]})
         for wanted in (*_PREFERRED, *others) if split is None else (split,):
             for settlement in ("inverse", "linear"):
@@ -123,7 +126,16 @@ class Surfaces:
         self, ts: _When, ccy: str, k: ArrayLike, tau: ArrayLike, split: str | None = None
     ) -> Float64[np.ndarray, "..."]:
         """Annual implied volatility, a fraction."""
+        _check(k, tau)
         return self.surface(ts, ccy, split).implied_vol(k, tau)
+
+    def forward(self, ts: _When, ccy: str, tau: ArrayLike, split: str | None = None) -> Float64[np.ndarray, "..."]:
+        """Forward that the surface was fitted with, dollars: log-linear between expiries, flat outside them.
+
+        A strike's log-moneyness is `np.log(strike_usd / surfaces.forward(ts, ccy, tau))`.
+        """
+        _check(0.0, tau)
+        return self.surface(ts, ccy, split).forward(tau)
 
     def price(
         self,
@@ -135,6 +147,7 @@ class Surfaces:
         split: str | None = None,
     ) -> Float64[np.ndarray, "..."]:
         """Premium as a fraction of the forward: the coin premium of an inverse option."""
+        _check(k, tau, is_call)
         return self.surface(ts, ccy, split).price(k, tau, is_call)
 
     def greeks(
@@ -147,6 +160,7 @@ class Surfaces:
         split: str | None = None,
     ) -> Greeks:
         """Greeks in the exchange's convention, at the surface's own forward for `tau`."""
+        _check(k, tau, is_call)
         surface = self.surface(ts, ccy, split)
         return surface.greeks(surface.forward(tau), k, tau, is_call)
 
@@ -223,6 +237,19 @@ def _entries(table: pa.Table) -> Iterator[Entry]:
         )
         ts_us, ccy, split, settlement = keys[first]
         yield Entry(ts_us, ccy, split, settlement, surface, stamps[rows])
+
+
+def _check(k: ArrayLike, tau: ArrayLike, is_call: ArrayLike = True) -> None:
+    """Refuse what cannot be meant: a strike for its log-moneyness, days for years, a letter for a truth value."""
+    for name, values, most, meant in (
+        ("k", k, _LARGEST_K, "log-moneyness ln(K/F), not the strike: np.log(strike / surfaces.forward(ts, ccy, tau))"),
+        ("tau", tau, _LONGEST, "years (ACT/365), not days: divide by 365"),
+    ):
+        size = np.abs(np.asarray(values, np.float64))
+        if np.any(size > most):
+            raise InputError(f"{name} = {float(np.nanmax(size)):g} is beyond {most:g}: {name} is {meant}")
+    if np.asarray(is_call).dtype != np.bool_:
+        raise InputError(f"is_call = {is_call!r}: give True for calls and False for puts")
 
 
 def _microseconds(when: Any) -> int:
