@@ -188,6 +188,8 @@ def test_an_expired_option_is_worth_its_payoff(surface, tau):
     k = np.array([-0.2, 0.0, 0.3])
     np.testing.assert_allclose(surface.price(k, tau, True), np.maximum(-np.expm1(k), 0.0), atol=1e-15)
     np.testing.assert_allclose(surface.price(k, tau, False), np.maximum(np.expm1(k), 0.0), atol=1e-15)
+    greeks = surface.greeks(50_000.0, np.array([-0.2, 0.3]), tau, True)
+    assert all(np.isfinite(column).all() for column in greeks)
 
 
 @every

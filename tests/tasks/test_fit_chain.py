@@ -378,3 +378,14 @@ def test_a_chain_is_not_written_to(fitter):
     for name, column in before.items():
         np.testing.assert_array_equal(getattr(chain, name), column)
     assert chain.forward_usd[0] == FORWARD_USD
+
+
+def test_a_surface_that_needed_a_stiffer_prior_says_so(fitter):
+    """Tight quotes whose calendar falls: the first fit fails its certificate, a stiffer one is published."""
+    one = check(fitter.fit(random_chain(62, 6, 2, 0.0, 0.00390625)))
+    assert one.freedom < 1.0
+    assert "failed its certificate" in one.why
+    assert one.iterations > len(one.curve) - 1  # the attempts before count
+    easy = fitter.fit(random_chain(1, 3, 8, 0.0, 0.02))
+    assert easy.freedom == 1.0
+    assert "certificate" not in easy.why

@@ -126,10 +126,9 @@ def _usage_sentence(error: CycloptsError) -> str:
         return f"unknown verb {given}.{hint} Verbs: {', '.join(verbs)}."
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         return f"{chain} does not take {' '.join(error.unused_tokens)}. {see}"
-    if isinstance(error, MissingArgumentError) and error.argument is not None and not error.tokens_so_far:
-        if not error.argument.tokens:
-            name = error.argument.name
-            return f"{chain} needs {name if name.startswith('-') else name.strip('-').upper()}. {see}"
+    lacking = error.argument if isinstance(error, MissingArgumentError) and not error.tokens_so_far else None
+    if lacking is not None and not lacking.tokens:
+        return f"{chain} needs {lacking.name if lacking.name.startswith('-') else lacking.name.upper()}. {see}"
     sentence = str(error).strip()
     return f"{sentence[:1].lower()}{sentence[1:]} {see}"
 

@@ -2,6 +2,7 @@
 
 import math
 import shlex
+import shutil
 import sys
 import time
 from contextlib import nullcontext
@@ -14,6 +15,7 @@ from cyclopts import Parameter
 import volgrad
 from volgrad import runtime
 from volgrad.cli.common import CommonOptions, print_json, results_console
+from volgrad.cli.environment import refuse_misspelt_variables
 from volgrad.errors import InputError
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ def demo(
     """
     _check(out, seconds, seed)
     began = time.perf_counter()
+    refuse_misspelt_variables()
     cache = runtime.start(threads)
     from volgrad.cli.demo_run import plan, rehearse
     from volgrad.tasks.fit import FitOptions, Fitter
@@ -249,9 +252,10 @@ def _show(told: dict[str, Any]) -> None:
     console.print(f"compilation apart: {told['compile_s']:.1f} s of {told['wall_s']:.0f} s in all.\n")
     files = told["files"]
     console.print(f"Look at the report:     [bold]{escape(str(files['report.html']))}[/]", soft_wrap=True)
-    console.print("Next, your own quotes:  [bold]volgrad fit YOUR.parquet --out DIR[/]")
+    program = escape("volgrad" if shutil.which("volgrad") else sys.argv[0])
+    console.print(f"Next, your own quotes:  [bold]{program} fit YOUR.parquet --out DIR[/]", soft_wrap=True)
     quotes = shlex.quote(str(files["quotes.parquet"]))
-    console.print(f"or those of this demo:  [bold]volgrad fit {escape(quotes)} --out DIR[/]", soft_wrap=True)
+    console.print(f"or those of this demo:  [bold]{program} fit {escape(quotes)} --out DIR[/]", soft_wrap=True)
 
 
 def _result_table(stages: list[dict[str, Any]]) -> Any:

@@ -12,17 +12,14 @@ from typing import Literal
 
 import volgrad
 from volgrad import runtime
-from volgrad.cli import VERBS, build_app
 from volgrad.cli.common import CommonOptions, print_json, results_console
-from volgrad.errors import suggest
+from volgrad.cli.environment import PREFIX, unknown_variables
 
 __all__ = ["CHECKS", "Finding", "doctor", "examine"]
 
 # Black-76 call, F = K = 100, sigma .2, tau .5; source: tests of py_lets_be_rational
 _REFERENCE_PRICE = 5.637197779701664
 _CACHE_WARNING_MB = 2000.0
-_PREFIX = "VOLGRAD_"
-_VARIABLES = ("CACHE", "DATA", "SCORER")  # beside the options of the verbs; SCORER: of the benchmarks
 
 
 @dataclass(frozen=True)
@@ -161,24 +158,15 @@ def _check_data() -> Finding:
 
 def _check_environment() -> Finding:
     """Every VOLGRAD_ variable is one that is read: the parser ignores the others silently."""
-    known = {*_VARIABLES, *_option_variables()}
-    given = sorted(name for name in os.environ if name.upper().startswith(_PREFIX))
-    unknown = [name for name in given if name not in {f"{_PREFIX}{option}" for option in known}]
+    unknown = unknown_variables()
     if not unknown:
-        return Finding("environment", "ok", ", ".join(given) or f"no {_PREFIX} variable is set")
-    advice = []
-    for name in unknown:
-        nearest = suggest(name[len(_PREFIX) :], sorted(option.lower() for option in known))
-        hint = "unset it" if nearest is None else f"did you mean {_PREFIX}{nearest.upper()}?"
-        advice.append(f"{name} is ignored: {hint}")
+        given = sorted(name for name in os.environ if name.upper().startswith(PREFIX))
+        return Finding("environment", "ok", ", ".join(given) or f"no {PREFIX} variable is set")
+    advice = [
+        f"{name} is ignored: {'unset it' if nearest is None else f'did you mean {nearest}?'}"
+        for name, nearest in unknown.items()
+    ]
     return Finding("environment", "warn", f"unknown: {', '.join(unknown)}", "\n".join(advice))
-
-
-def _option_variables() -> set[str]:
-    """What may follow the prefix for an option of any verb, such as STEPS_CSV."""
-    app = build_app()
-    names = {name for verb, *_ in VERBS for one in app[verb].assemble_argument_collection() for name in one.names}
-    return {name.lstrip("-").replace("-", "_").upper() for name in names if name != "*"}
 
 
 CHECKS: dict[str, Callable[[], Finding]] = {

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from volgrad import runtime
 from volgrad.cli.common import CommonOptions, print_json, progress
+from volgrad.cli.environment import refuse_misspelt_variables
 from volgrad.cli.fit_files import FitFiles
 from volgrad.cli.fit_text import show
 from volgrad.errors import InputError
@@ -84,14 +85,15 @@ def fit(  # noqa: PLR0913 - a parameter an option
     steps_csv
         Write the loss after each pass over a chain's quotes to this file.
     threads
-        Most threads to use; by default as many as there are cores.
+        Most threads to use; by default XLA may use every core. Chains are fitted one after the other.
     seed
-        Seed of the random order of quotes.
+        Seed of the order of quotes in batches smaller than the chain, and of restarts.
     report
         Write report.html; --no-report leaves it out.
     report_chains
         Show these chains in full in the report, such as "BTC 2026-01-01T09:18"; may be repeated.
     """
+    refuse_misspelt_variables()
     began = time.perf_counter()
     runtime.start(threads)
     import volgrad.tasks.fit as work

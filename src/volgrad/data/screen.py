@@ -34,7 +34,7 @@ class Limits:
     Attributes:
         shortest_years: least time to expiry. Two hours: inside the last half hour the option is on an average
             (the delivery price), and a tick is worth many volatility points long before (assumption; the
-            scorer's rule).
+            rule of the benchmark's held-out quotes).
         widest_spread: largest ask_iv - bid_iv, as a fraction (0.4 = 40 volatility points).
     """
 

@@ -93,7 +93,7 @@ def slice_derivatives(
     Returns:
         `w'` and `w''`, two points fewer. Both are exact for a parabola.
 
-    Source: Lagrange's interpolating parabola, as in the project's scorer.
+    Source: Lagrange's interpolating parabola.
     """
     before, after = log_moneyness[1:-1] - log_moneyness[:-2], log_moneyness[2:] - log_moneyness[1:-1]
     both = before + after

@@ -31,7 +31,7 @@ class Chain:
     Attributes:
         ts_us: the chain's stamp, microseconds since 1970 UTC.
         ccy: the underlying, e.g. "BTC".
-        split: the scorer's block, or None.
+        split: name of the block that a prepared file puts the quotes in, or None.
         settlement: what the options are quoted in; the premiums below are normalised either way.
         expiry_us: microseconds since 1970 UTC, ascending.
         expiry_years: ACT/365 from the stamp, ascending, > 0.

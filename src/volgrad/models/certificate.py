@@ -9,7 +9,7 @@ from volgrad.models.surface import Surface
 
 __all__ = ["LEAST_G", "Certificate", "calendar_growth", "certify", "dense_moneyness", "grid_g"]
 
-#: Durrleman's function may fall to this by the finite differences of the grid alone (the scorer's tolerance).
+#: Durrleman's function may fall to this by the finite differences of the grid alone (assumption).
 LEAST_G = -1e-3
 #: Relative fall of total variance from one time to the next that rounding explains.
 LEAST_GROWTH = -1e-6
@@ -37,7 +37,7 @@ def dense_moneyness(reach: float, points: int = 401) -> Float64[np.ndarray, " po
 
 
 def grid_g(k: Float64[np.ndarray, " points"], variance: Float64[np.ndarray, "times points"]) -> np.ndarray:
-    """Durrleman's function at the inner points, by the three-point differences of the scorer; NaN stays NaN."""
+    """Durrleman's function at the inner points, by three-point differences; NaN stays NaN."""
     before, after = k[1:-1] - k[:-2], k[2:] - k[1:-1]
     left, middle, right = variance[:, :-2], variance[:, 1:-1], variance[:, 2:]
     span = before + after

@@ -37,7 +37,7 @@ def join(surface: SlicedSurface) -> tuple[SlicedSurface, Certificate]:
     the wings inwards, rung by rung, and at last to linear premiums.
     """
     wide = _DEVIATIONS * float(np.sqrt(surface.theta[-1]))
-    reach_k = min(_K_WIDEST, max(_K_REACH, 1.02 * float(np.abs(surface.quoted).max()), wide))
+    reach_k = max(_K_REACH, 1.02 * float(np.abs(surface.quoted).max()), min(wide, _K_WIDEST))
     times = certificate_times(surface.expiry_years)
     certificate = certify(surface, times, reach_k)
     if certificate.clean or surface.expiry_years.size < 2:

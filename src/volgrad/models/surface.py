@@ -42,8 +42,10 @@ class Surface(abc.ABC):
     def greeks(
         self, forward_usd: ArrayLike, log_moneyness: ArrayLike, expiry_years: ArrayLike, is_call: ArrayLike
     ) -> black.Greeks:
-        """Greeks in the exchange's convention at the surface's volatility (`market.black.greeks`)."""
-        vol = self.implied_vol(log_moneyness, expiry_years)
+        """Greeks in the exchange's convention at the volatility of the surface (`market.black.greeks`)."""
+        expired = np.asarray(expiry_years, np.float64) <= 0.0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            vol = np.where(expired, 0.0, self.implied_vol(log_moneyness, expiry_years))
         forward = np.asarray(forward_usd, np.float64)
         strike = forward * np.exp(np.asarray(log_moneyness, np.float64))
         with double_precision():

@@ -90,8 +90,6 @@ def run_line(summary: Mapping[str, Any]) -> str:
         if summary.get("threads"):
             parts[-1] += f", on {escape(str(summary['threads']))} thread{'' if summary['threads'] == 1 else 's'}"
         parts[-1] += "."
-    if summary.get("mode") == "batched":
-        parts.append("Chains were fitted in batches: a chain's time is its share.")
     return f'<p class="run">{" ".join(parts)}</p>' if parts else ""
 
 

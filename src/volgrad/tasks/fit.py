@@ -45,10 +45,10 @@ class FitOptions:
 
     Attributes:
         optimizer: one of `OPTIMIZERS`.
-        batch: quotes a step; None: the whole chain, the best for every optimiser (measured: docs/optimizers.md).
+        batch: quotes a step; None: the whole chain (docs/optimizers.md).
         warm: begin from the previous chain of the same underlying and split.
         history: how many previous chains of the same underlying and split the prior's mean leans on.
-        seed: of the random key.
+        seed: of the random order of quotes in batches, and of the kick out of a stall; 0 or more.
         prior: constants of the surface's prior.
     """
 
@@ -64,10 +64,13 @@ class FitOptions:
             near = suggest(self.optimizer, OPTIMIZERS)
             names = ", ".join(OPTIMIZERS)
             raise UnknownOptionError(f"optimizer {self.optimizer!r} is not one of {names}", suggestion=near)
-        if self.batch is not None and self.batch < 1:
-            raise InputError(f"a batch must hold 1 quote or more, not {self.batch}")
-        if self.history < 0:
-            raise InputError(f"history must be 0 chains or more, not {self.history}")
+        wanted = [("seed", self.seed, 0), ("history", self.history, 0)]
+        wanted += [] if self.batch is None else [("batch", self.batch, 1)]
+        for name, value, least in wanted:
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise InputError(f"{name} must be a whole number from {least} on, not {value!r}")
+        if not isinstance(self.warm, bool):
+            raise InputError(f"warm must be True or False, not {self.warm!r}")
 
 
 def fit_chains(
@@ -119,17 +122,20 @@ class Fitter:
         return fitted
 
     def _certified(self, chain: Chain, latest: Sequence[FittedChain]) -> FittedChain:
-        spent_fit = spent_certificate = 0.0
+        spent_fit, spent_certificate, passes = 0.0, 0.0, 0
         fitted = None
         for freedom in _STIFFER:
             prior = self.options.prior
             prior = prior._replace(**{name: freedom * getattr(prior, name) for name in _FREEDOMS})
             fitted = self._attempt(chain, prior, latest)
-            spent_fit, spent_certificate = (
-                spent_fit + fitted.fit_ms,
-                spent_certificate + fitted.certificate_ms,
+            spent_fit, spent_certificate = spent_fit + fitted.fit_ms, spent_certificate + fitted.certificate_ms
+            passes += fitted.iterations
+            fitted = dataclasses.replace(
+                fitted, fit_ms=spent_fit, certificate_ms=spent_certificate, iterations=passes, freedom=freedom
             )
-            fitted = dataclasses.replace(fitted, fit_ms=spent_fit, certificate_ms=spent_certificate)
+            if freedom < 1.0:
+                told = f"{fitted.why}; with the prior's freedom cut to {freedom:g}, as it failed its certificate before"
+                fitted = dataclasses.replace(fitted, why=told)
             if fitted.certificate is not None and fitted.certificate.clean:
                 return fitted
         assert fitted is not None

@@ -22,14 +22,16 @@ class FittedChain:
         certificate: of the surface, on a dense grid; None where there is no surface.
         status: "converged", "stalled", "diverged" or "refused".
         why: a sentence: what the status means here.
-        iterations: passes over the chain's quotes.
+        iterations: passes over the chain's quotes, those of attempts that failed their certificate included.
         fit_ms, certificate_ms: wall-clock milliseconds of this chain's fit (framing included) and of its certificate
             (joining the slices included).
         warm: whether it began from an earlier chain's surface.
         inside: share of the used quotes whose model price lies within bid and ask.
         rmse_vol_points: root mean square distance from the middle of the quotes, vol points.
-        curve: quotes seen and mean loss, after each pass.
+        curve: quotes seen and mean loss, after each pass (of the last attempt).
         shape: log local variance at the knots, by expiry (what a later chain starts from).
+        freedom: share of the prior's standard deviations that the fit was left; below 1 where it first failed its
+            certificate.
         model_iv: of the used quotes, a fraction. Shape: (rows,).
     """
 
@@ -46,4 +48,5 @@ class FittedChain:
     rmse_vol_points: float
     curve: list[tuple[int, float]]
     shape: dict[int, Float64[np.ndarray, " knots"]] = field(default_factory=dict)
+    freedom: float = 1.0
     model_iv: Float64[np.ndarray, " rows"] = field(default_factory=lambda: np.empty(0))

@@ -46,11 +46,12 @@ def _doubts(fitted: Sequence[FittedChain]) -> list[str]:
     inside = sum(one.inside * one.chain.n_rows for one in published) / max(quotes, 1)
     if not published or inside >= _USUAL_INSIDE:
         return []
-    return [
-        f"only {100 * inside:.1f} % of the used quotes are met within bid and ask (97 to 99 % are usual): do not trust these "
-        "surfaces before you have checked that bid and ask are premiums (coin, or dollars where settlement is linear), "
-        "not percent, and that forward is that of each expiry"
-    ]
+    doubt = (
+        f"only {100 * inside:.1f} % of the used quotes are met within bid and ask (97 to 99 % are usual): do not trust "
+        "these surfaces before you have checked that bid and ask are premiums (coin, or dollars where settlement is "
+        "linear), not percent, and that forward is that of each expiry"
+    )
+    return [doubt]
 
 
 def chain_summary(fitted: FittedChain) -> dict[str, Any]:
@@ -66,6 +67,7 @@ def chain_summary(fitted: FittedChain) -> dict[str, Any]:
         "fit_ms": fitted.fit_ms,
         "certificate_ms": fitted.certificate_ms,
         "warm": fitted.warm,
+        "prior_freedom": fitted.freedom,
         "status": fitted.status,
         "why": fitted.why,
         "certificate": None if certificate is None else certificate._asdict(),
@@ -83,6 +85,7 @@ def _refused(one: RefusedChain) -> dict[str, Any]:
         "fit_ms": 0.0,
         "certificate_ms": 0.0,
         "warm": False,
+        "prior_freedom": None,
         "status": "refused",
         "why": one.why,
         "certificate": None,

@@ -25,7 +25,6 @@ class FirstOrder(Optimizer):
 
     Attributes:
         transformation: from optax, schedule included.
-        clip: global norm to which gradients are cut before it.
     """
 
     transformation: optax.GradientTransformation = eqx.field(static=True)
@@ -72,7 +71,7 @@ class FirstOrder(Optimizer):
             statistics,
             _Descent(inner, scale),
             state.key,
-            state.samples + batch.mask.sum(dtype=jnp.int32),
+            state.samples + batch.mask.sum(dtype=state.samples.dtype),
         )
         return moved, Info(loss, jnp.asarray(True), jnp.full((), jnp.nan, loss.dtype))
 

@@ -86,7 +86,7 @@ class LevenbergMarquardt(Optimizer):
             statistics=state.statistics,
             optimizer=_Damping(jnp.clip(damping * factor, 1e-9, 1e12)),
             key=state.key,
-            samples=state.samples + batch.mask.sum(dtype=jnp.int32),
+            samples=state.samples + batch.mask.sum(dtype=state.samples.dtype),
         )
         # not taken: what a diagonal model promises, whatever the damping has shrunk the step to
         promised = 0.5 * model.gradient @ (model.gradient / jnp.maximum(scale, 1e-12 * scale.max()))

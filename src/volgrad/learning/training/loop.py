@@ -36,14 +36,14 @@ class Outcome(enum.IntEnum):
 
 _ADVICE = {
     Outcome.RUNNING: "still running",
-    Outcome.CONVERGED: "no step promises a further gain",
+    Outcome.CONVERGED: "another step promises less than the tolerance",
     Outcome.STALLED: (
         "ended short of a minimum, remedies included: the best variables are kept; another optimizer or batch "
         "size may get further"
     ),
     Outcome.DIVERGED: (
         "the loss ran away or was not finite, even after the step was cut: rolled back to the best variables; "
-        "lower the learning rate, or check the data for extreme values"
+        "take a larger batch or another optimizer, or check the data for extreme values"
     ),
 }
 
@@ -103,7 +103,7 @@ def begin(task: Task, optimizer: Optimizer, key: PRNGKeyArray, variables: PyTree
     """The state before the first step; `variables` is a warm start."""
     if variables is None:
         variables = task.init(key)
-    return State(variables, None, optimizer.init(variables), key, jnp.zeros((), jnp.int32))
+    return State(variables, None, optimizer.init(variables), key, jnp.zeros((), int))
 
 
 def make_step(task: Task, optimizer: Optimizer):
