@@ -43,7 +43,7 @@ _ADVICE = {
     ),
     Outcome.DIVERGED: (
         "the loss ran away or was not finite, even after the step was cut: rolled back to the best variables; "
-        "take a larger batch or another optimizer, or check the data for extreme values"
+        "a lower learning rate, a larger batch or another optimizer may help; check the data for extreme values"
     ),
 }
 
