@@ -119,7 +119,7 @@ def test_a_time_may_be_written_in_many_ways(surfaces):
     assert len({float(surfaces.implied_vol(when, "BTC", 0.0, 0.1)) for when in same}) == 1
 
 
-@pytest.mark.parametrize("when", ["soon", None, 1.5, np.datetime64("NaT"), ""], ids=repr)
+@pytest.mark.parametrize("when", ["soon", None, 1.5, np.datetime64("NaT", "us"), ""], ids=repr)
 def test_what_is_no_time_is_refused(surfaces, when):
     with pytest.raises(InputError, match="is no time: give microseconds"):
         surfaces.implied_vol(when, "BTC", 0.0, 0.1)
