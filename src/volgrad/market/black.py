@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtr
 from jaxtyping import Array, Bool, Float64
 
-from volgrad.errors import InputError
 from volgrad.market.special import MILLS_LOWEST, mills_ratio_and_slope
+from volgrad.runtime import require_double_precision
 
 __all__ = ["DELIVERY_WINDOW_YEARS", "CoinGreeks", "Greeks", "coin_greeks", "greeks", "price", "price_usd"]
 
@@ -241,10 +241,7 @@ def _safe_sqrt(tau: _Column) -> _Column:
 
 def _options(is_call: _Flag, *numbers: _Number) -> tuple[list[_Column], Bool[Array, "*options"]]:
     """Numbers as float64 and flags, all of one shape."""
-    if jnp.result_type(float) != jnp.float64:
-        raise InputError(
-            "Black-76 needs float64, and JAX is in single precision: call it inside `with volgrad.double_precision():`"
-        )
+    require_double_precision("Black-76")
     columns = [jnp.asarray(number, jnp.float64) for number in numbers]
     call = jnp.asarray(is_call, jnp.bool_)
     shape = jnp.broadcast_shapes(call.shape, *(column.shape for column in columns))

@@ -29,6 +29,7 @@ from jaxtyping import Array, Bool, Float64, Int8
 from volgrad.errors import InputError
 from volgrad.market.implied_solver import call_total_volatility
 from volgrad.market.special import polynomial
+from volgrad.runtime import require_double_precision
 
 __all__ = [
     "LARGEST_LOG_MONEYNESS",
@@ -212,11 +213,7 @@ def total_volatility_from_time_value(time_value: _Number, log_moneyness: _Number
 
 def _options(*arrays: _Number | _Flag) -> list[Array]:
     """The arrays in one shape, numbers as float64."""
-    if jnp.result_type(float) != jnp.float64:
-        raise InputError(
-            "an implied volatility needs float64, and JAX is in single precision: "
-            "call it inside `with volgrad.double_precision():`"
-        )
+    require_double_precision("implied volatility")
     converted = [jnp.asarray(array) for array in arrays]
     converted = [a if a.dtype == jnp.bool_ else a.astype(jnp.float64) for a in converted]
     shape = jnp.broadcast_shapes(*(array.shape for array in converted))

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
+from volgrad.market.arbitrage import LEE_SLOPE
 from volgrad.models.surface import Surface
 
 __all__ = ["LEAST_G", "Certificate", "calendar_growth", "certify", "dense_moneyness", "grid_g"]
@@ -69,7 +70,7 @@ def certify(
     wings = np.stack([variance[:, 0] - variance[:, 1], variance[:, -1] - variance[:, -2]]) / (k[-1] - k[-2])
     least_g = float(np.min(np.where(np.isfinite(g), g, -np.inf)))
     least_growth = float(np.min(np.where(np.isfinite(growth), growth, -np.inf)))
-    sound = bool(np.all(variance > 0.0)) and bool(np.all(wings <= 2.0))
+    sound = bool(np.all(variance > 0.0)) and bool(np.all(wings <= LEE_SLOPE))
     clean = sound and least_g >= LEAST_G and least_growth >= LEAST_GROWTH
     ends = (float(expiry_years[0]), float(expiry_years[-1]))
     return Certificate(clean, least_g, least_growth, (-reach, reach), ends)

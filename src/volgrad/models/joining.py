@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from volgrad.market.arbitrage import LEE_SLOPE
 from volgrad.models.certificate import (
     LEAST_G,
     LEAST_GROWTH,
@@ -64,4 +65,4 @@ def _unclean(
     least_g = grid_g(k, variance[:, 1:-1].reshape(-1, k.size)).reshape(left.size, -1).min(1)
     growth = (np.diff(variance, axis=1) / variance[:, :-1]).reshape(left.size, -1).min(1)
     wings = (variance[:, :, [0, -1]] - variance[:, :, [1, -2]]).reshape(left.size, -1).max(1) / (k[-1] - k[-2])
-    return ~((least_g >= LEAST_G) & (growth >= LEAST_GROWTH) & (wings <= 2.0))  # True for NaN
+    return ~((least_g >= LEAST_G) & (growth >= LEAST_GROWTH) & (wings <= LEE_SLOPE))  # True for NaN

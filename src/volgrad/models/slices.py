@@ -18,6 +18,7 @@ from jaxtyping import Array, ArrayLike, Float64, Int64
 from volgrad.market.black import price
 from volgrad.market.clock import carried_level, carried_smile, clock_years, smile_error
 from volgrad.market.implied import total_volatility_from_time_value
+from volgrad.market.instruments import YEAR_US
 from volgrad.models.grid import NODES, cardinal, interpolate, spline_curvature
 from volgrad.models.surface import Surface
 from volgrad.runtime import double_precision
@@ -30,7 +31,6 @@ PUBLISHED = np.abs(NODES) <= _REACH
 _K = NODES[PUBLISHED]
 _X_PLACE = np.arange(-3.75, 3.751, 0.125)  # asinh of the normalised log-moneyness on which smiles are carried
 _X = np.sinh(_X_PLACE)
-_YEAR_US = 365.0 * 86_400e6
 
 #: `reach` of an interval: carried everywhere; linear in total variance everywhere; linear in premium, which mixes two
 #: densities and so is free of arbitrage whatever the slices.
@@ -137,7 +137,7 @@ class SlicedSurface(Surface):
         return self._clock_at(self.expiry_years)
 
     def _clock_at(self, years: Float64[np.ndarray, " times"]) -> Float64[np.ndarray, " times"]:
-        return clock_years(self.ts_us, self.ts_us + np.rint(years * _YEAR_US).astype(np.int64))
+        return clock_years(self.ts_us, self.ts_us + np.rint(years * YEAR_US).astype(np.int64))
 
     @cached_property
     def _smiles(self) -> Float64[np.ndarray, "expiries grid"]:

@@ -14,6 +14,7 @@ from volgrad.learning.batching.batch import Batch
 from volgrad.market import black
 from volgrad.market.chain import Chain
 from volgrad.market.clock import clock_years
+from volgrad.market.instruments import YEAR_US
 from volgrad.models.grid import NODES, stencil
 from volgrad.models.levels import at_the_money_variance
 from volgrad.models.local_vol import Frame, Prior, frame
@@ -88,7 +89,7 @@ def frame_chain(chain: Chain, prior: Prior, shapes: Sequence[Mapping[int, np.nda
     expiries, expiry = np.unique(chain.expiry_index, return_inverse=True)
     years = chain.expiry_years[expiries]
     theta = at_the_money_variance(chain)
-    stamps = chain.ts_us + np.rint(years * 365.0 * 86_400e6).astype(np.int64)
+    stamps = chain.ts_us + np.rint(years * YEAR_US).astype(np.int64)
     size = ladder_size(expiries.size, _EXPIRY_LADDER)
     made = frame(clock_years(chain.ts_us, stamps), theta, diffused(prior.diffused * theta[0]), size, prior)
     if shapes:
