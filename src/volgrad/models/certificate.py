@@ -38,7 +38,11 @@ def dense_moneyness(reach: float, points: int = 401) -> Float64[np.ndarray, " po
 
 
 def grid_g(k: Float64[np.ndarray, " points"], variance: Float64[np.ndarray, "times points"]) -> np.ndarray:
-    """Durrleman's function at the inner points, by three-point differences; NaN stays NaN."""
+    """Durrleman's function at the inner points, by three-point differences; NaN stays NaN.
+
+    As `market.arbitrage.grid_durrleman_g`, in numpy: grids come in every shape here, and each would be compiled anew. A
+    test holds the two equal.
+    """
     before, after = k[1:-1] - k[:-2], k[2:] - k[1:-1]
     left, middle, right = variance[:, :-2], variance[:, 1:-1], variance[:, 2:]
     span = before + after
