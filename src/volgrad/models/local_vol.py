@@ -32,11 +32,11 @@ class Prior(NamedTuple):
     """
 
     spread_centre: float = 0.5
-    spread_slope: float = 0.27
+    spread_slope: float = 0.2
     spread_reach: float = 6.0
     width: float = 1.2  # correlation length in x (Matern 5/2)
     shared: float = 0.5
-    smooth: float = 1.3
+    smooth: float = 1.2
     smooth_length: float = 3.0  # in ln clock time (Matern 5/2)
     own: float = 0.5
     level: float = 0.5  # each expiry's own level, beside its shape
