@@ -3,7 +3,7 @@
 Substitution node by node spends its time in the loop, not in arithmetic. The inverse of a tridiagonal matrix, however,
 is known entry by entry, as products along a chain: `G[i, j] = G[j, j] prod(ratios from j to i)`. Cut into blocks it
 is dense inside a block and of rank one between blocks, so that a step is a few small matrix products. One step of the
-fit of a chain fell from 3.4 to 1.3 ms with it [measured, one thread].
+fit of a chain fell from 3.0-3.5 to 1.1 ms with it [measured, one thread].
 
 The tangents are those of `ln value`: as values are a positive solution, `G[i, j] value[j] / value[i]` lies in [0, 1]
 (maximum principle). So nothing underflows, however far from the money, and float32 is enough for a Jacobian

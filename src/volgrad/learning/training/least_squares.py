@@ -15,7 +15,7 @@ from volgrad.learning.training.task import LeastSquares, Task, gauss_newton
 
 __all__ = ["LevenbergMarquardt"]
 
-# A Gauss-Newton step near a minimum gains a tenth of the one before, or less (measured: surface fits, 7 to 80 times)
+# A Gauss-Newton step near a minimum gains about a tenth of the one before (measured: surface fits, 5 to 80 times less)
 _NEXT_GAIN = 0.1
 
 
