@@ -5,6 +5,8 @@
     |   |-- SchemaError          a column is missing, renamed or of the wrong type
     |   |-- UnitsError           percent where a fraction is due, or the reverse
     |   |-- EmptyInputError      no rows, or no chain in them
+    |   |-- DamagedError         a file cut short, corrupt, or swelling beyond bounds when unpacked
+    |   |-- ForeignError         a file that holds something else than was looked for
     |   |-- UnknownOptionError   an option, key or name that does not exist; carries `suggestion`
     |   `-- InstrumentNameError  not an option's name; carries `kind` for futures and combos
     `-- WorkError                the input was sound, the work failed (exit code 1)
@@ -21,8 +23,10 @@ from pathlib import Path
 
 __all__ = [
     "CertificateError",
+    "DamagedError",
     "EmptyInputError",
     "FitError",
+    "ForeignError",
     "InputError",
     "InstrumentNameError",
     "SchemaError",
@@ -70,6 +74,17 @@ class UnitsError(InputError):
 
 class EmptyInputError(InputError):
     """No rows, or rows of which no chain can be made."""
+
+
+class DamagedError(InputError):
+    """A file that cannot be trusted: cut short, corrupt, or swelling beyond bounds when it is unpacked.
+
+    Callers that read many files may set it aside by this type; nothing of such a file is used.
+    """
+
+
+class ForeignError(InputError):
+    """A file that is sound but holds something else than was looked for; callers may set it aside by this type."""
 
 
 class UnknownOptionError(InputError):

@@ -122,20 +122,19 @@ def test_when_nothing_is_left_the_file_is_named_with_the_reason(tmp_path):
         assert "\n" not in str(caught.value)
 
 
-_CONVERT = "convert it to a quote table (ts, ccy, expiry, strike, cp, bid, ask) in Parquet or CSV."
-
-
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("book.json.gz", gzip.compress(b"[{}]"), f"no file of quotes: it is compressed JSON (gzip); {_CONVERT}"),
-        ("book.json", b"[{}]", f"no file of quotes: it is JSON; {_CONVERT}"),
-        ("book.txt.gz", gzip.compress(b"ts,ccy"), "no file of quotes: it is compressed (gzip); unpack it"),
+        ("book.txt.gz", gzip.compress(b"ts,ccy", mtime=0), "a quote table needs the columns expiry, strike, cp, bid, ask"),
         ("book.zip", b"PK\x03\x04\x14\0\0\0", "no file of quotes: it is compressed (zip); unpack it"),
-        ("book.parquet", gzip.compress(b"PAR1"), "its name says .parquet but it is compressed (gzip); unpack it"),
+        ("book.parquet", gzip.compress(b"PAR1", mtime=0), "Parquet inside gzip; unpack it once"),
+        ("book.gz", gzip.compress(gzip.compress(b"ts,ccy", mtime=0), mtime=0), "gzip inside gzip; unpack it once"),
+        ("book.txt", bytes(range(256)), "no file of quotes: it starts with b'\\x00"),
+        ("book.csv", b"\xff\xfet\0s\0", "its name says .csv but it starts with b'\\xff\\xfe"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_compressed_files_and_json_are_told_as_such(tmp_path, name, content, said):
+def test_what_is_no_table_is_told_as_such(tmp_path, name, content, said):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError) as caught:
         read_quotes(tmp_path / name)

@@ -208,11 +208,16 @@ def test_wrong_types_are_told(name):
         read_quotes(canonical_table(**{name: values}))
 
 
-def test_the_first_bad_cell_is_found(tmp_path):
-    bid = ["0.1"] * (2 * ROWS)
-    bid[41] = "n.a."
-    with pytest.raises(SchemaError, match=r"'n\.a\.' in row 41"):
-        read_quotes(canonical_table(bid=bid))
+@pytest.mark.parametrize(("name", "reason"), [("bid", "bad_number"), ("strike", "bad_number"), ("ts", "bad_timestamp")])
+def test_one_bad_cell_costs_its_row_and_most_of_a_column_the_source(name, reason):
+    good = canonical_table()[name].cast(pa.string()).to_pylist()
+    quotes = read_quotes(canonical_table(**{name: [*good[:41], "n.a.", *good[42:]]}))
+    assert quotes.rejections.by_reason() == {reason: 1}
+    assert quotes.reason[41] != 0
+    assert quotes.table[name].null_count == 1
+    mostly = [text if i < ROWS - 1 else "n.a." for i, text in enumerate(good)]
+    with pytest.raises(SchemaError, match=rf"column {name} holds 'n\.a\.' in row {ROWS - 1}, expected"):
+        read_quotes(canonical_table(**{name: mostly}))
 
 
 def days_of(quotes):

@@ -55,7 +55,8 @@ class FitFiles:
         """
         from volgrad.data.files import expand
 
-        earlier = {(self.out / name).resolve() for name in ("surfaces.parquet", "predictions.parquet", "grid.parquet")}
+        everything = FitFiles(self.out, Path(), Path(), self.steps_csv, report=True).results()
+        earlier = {path.resolve() for path in everything}
         sources: list[Path] = []
         for path in quotes:
             found = expand(path)

@@ -12,7 +12,7 @@ from volgrad.data.canonical import Canonical
 from volgrad.data.columns import NO_STAMP, compute, stamp_us, text_codes
 from volgrad.errors import InputError
 
-__all__ = ["When", "Window", "chain_stamps"]
+__all__ = ["Extent", "When", "Window", "chain_stamps"]
 
 When = str | datetime.date | datetime.datetime | np.datetime64 | None
 _DAY_US = 86_400_000_000
@@ -84,14 +84,35 @@ class Window:
         return " ".join(words)
 
 
-def extent(table: pa.Table) -> str:
-    """What a canonical table holds, in words, for a message."""
-    stamp = stamp_us(chain_stamps(table))
-    stamp = stamp[stamp != NO_STAMP]
-    names = ", ".join(text_codes(table["ccy"])[0]) or "no underlying"
-    if not len(stamp):
-        return names
-    return f"{names} from {_words(int(stamp.min()))} to {_words(int(stamp.max()))} UTC"
+@dataclass(frozen=True)
+class Extent:
+    """What underlyings and stamps some quotes have; in words for a message."""
+
+    underlyings: frozenset[str]
+    from_us: int | None = None
+    to_us: int | None = None
+
+    @classmethod
+    def of(cls, table: pa.Table) -> "Extent":
+        """Of a canonical table."""
+        stamp = stamp_us(chain_stamps(table))
+        stamp = stamp[stamp != NO_STAMP]
+        names = frozenset(text_codes(table["ccy"])[0])
+        return cls(names, int(stamp.min()), int(stamp.max())) if len(stamp) else cls(names)
+
+    @classmethod
+    def over(cls, parts: Iterable["Extent"]) -> "Extent":
+        """Of all `parts` together."""
+        known = list(parts)
+        stamps = [stamp for part in known for stamp in (part.from_us, part.to_us) if stamp is not None]
+        names = frozenset(name for part in known for name in part.underlyings)
+        return cls(names, min(stamps, default=None), max(stamps, default=None))
+
+    def __str__(self) -> str:
+        names = ", ".join(sorted(self.underlyings)) or "no underlying"
+        if self.from_us is None or self.to_us is None:
+            return names
+        return f"{names} from {_words(self.from_us)} to {_words(self.to_us)} UTC"
 
 
 def _words(micros: int) -> str:

@@ -16,9 +16,10 @@ from jaxtyping import Bool, Float, Int
 
 from volgrad.data import columns
 from volgrad.data.chains import RefusedChain
-from volgrad.data.files import Opened, Quarantined, expand, is_table, open_file
+from volgrad.data.files import expand, is_table, read_whole
 from volgrad.data.matching import ChainFinder
 from volgrad.data.schema import missing_columns
+from volgrad.data.stamps import stamp
 from volgrad.errors import EmptyInputError, InputError
 from volgrad.market.chain import Chain
 from volgrad.market.instruments import expiry_years
@@ -110,21 +111,18 @@ def read_grid(source: Any) -> Asked:
 
 def _read(source: Any, required: tuple[str, ...], what: str) -> Asked:
     if is_table(source):
-        table = pa.table(source)
-        name, opened = "table", Opened(table, tuple(table.column_names))
+        name, table = "table", pa.table(source)
     elif isinstance(source, str | Path):
         name = str(source)
         if Path(source).is_dir():
             raise InputError(f"{name}: is a directory; give the one file that holds {what}.", file=name)
-        opened = open_file(expand(source)[0])
+        table = read_whole(expand(source)[0])
     else:
         raise InputError(f"{type(source).__name__} is neither a path nor a table with __arrow_c_stream__.")
-    if isinstance(opened, Quarantined):
-        raise opened.error(f"{name}: {opened.why}", file=name)
-    missing_columns(list(opened.names), required, name, what)
-    if not opened.table.num_rows:
+    missing_columns(table.column_names, required, name, what)
+    if not table.num_rows:
         raise EmptyInputError(f"{name}: {what} without a row; nothing is asked for.", file=name)
-    return Asked(opened.table, name)
+    return Asked(table, name)
 
 
 def locate(asked: Asked, chains: Sequence[Chain], refused: Sequence[RefusedChain] = ()) -> Located:
@@ -222,4 +220,4 @@ def _numbers(asked: Asked, name: str) -> Float[np.ndarray, " rows"]:
 
 
 def _stamps(asked: Asked, name: str) -> Int[np.ndarray, " rows"]:
-    return columns.stamp_us(columns.stamp(asked.table[name], name, asked.source)[0])
+    return columns.stamp_us(stamp(asked.table[name], name, asked.source)[0])

@@ -12,7 +12,7 @@ was not read.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,38 +20,16 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int
 
-from volgrad.data.canonical import Canonical, canonicalise, wanted_columns
-from volgrad.data.files import Opened, Quarantined, expand, is_table, open_file
-from volgrad.data.filters import When, Window, extent
+from volgrad.data.feeds import from_source, from_store
+from volgrad.data.files import Quarantined, expand, is_table
+from volgrad.data.filters import When, Window
+from volgrad.data.gather import Gathered, Source
 from volgrad.data.reasons import Reason, Rejections
-from volgrad.data.schema import SourceKind, looks_foreign
-from volgrad.errors import EmptyInputError, InputError, SchemaError
+from volgrad.data.snapshots import Drawing
+from volgrad.data.store import is_store
+from volgrad.errors import DamagedError, EmptyInputError, ForeignError, InputError, SchemaError
 
 __all__ = ["Quotes", "Source", "read_quotes"]
-
-
-@dataclass(frozen=True)
-class Source:
-    """One source that was read.
-
-    Attributes:
-        name: path of the file, or `table` for an Arrow table.
-        kind: how it was recognised; the kind decides names and units.
-        rows: rows in it.
-        rows_filtered: rows outside the asked time window or underlying (not rejections: they were not
-            wanted).
-        malformed_rows: lines of a CSV file with the wrong number of cells, skipped.
-        extra_columns: columns that were ignored.
-        bad_values: column -> what (nan, negative, zero, cap) -> volatilities in it that are none.
-    """
-
-    name: str
-    kind: SourceKind
-    rows: int
-    rows_filtered: int = 0
-    malformed_rows: int = 0
-    extra_columns: tuple[str, ...] = ()
-    bad_values: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,23 +65,30 @@ class Quotes:
         return self.count(self.reason)
 
     def count(self, reason: Int[np.ndarray, " rows"]) -> Rejections:
-        """Count `reason` (one code a row) by source; skipped lines of CSV files are added."""
+        """Count `reason` (one code a row) by source; skipped lines and records are added."""
         counted = Rejections.count([s.name for s in self.sources], self.source_index, reason)
         counted.counts[:, Reason.MALFORMED] += np.array([s.malformed_rows for s in self.sources])
         return counted
 
 
 def read_quotes(
-    sources: Any, *, from_: When = None, to: When = None, underlying: str | Iterable[str] | None = None
+    sources: Any,
+    *,
+    from_: When = None,
+    to: When = None,
+    underlying: str | Iterable[str] | None = None,
+    every: str = "5m",
 ) -> Quotes:
-    """Read quotes from files, directories of files, and Arrow tables.
+    """Read quotes from stores, files, directories of files, and Arrow tables.
 
     Args:
-        sources: a path (Parquet, Arrow IPC or CSV; or a directory of them), anything with
-            `__arrow_c_stream__` (pyarrow, Polars, pandas, DuckDB), or a sequence of these.
+        sources: a path (a store, a file of any kind that `volgrad ingest` reads, or a directory of such files),
+            anything with `__arrow_c_stream__` (pyarrow, Polars, pandas, DuckDB), or a sequence of these.
         from_: earliest chain stamp, included: ISO 8601 text or a datetime; UTC where it has no zone.
         to: latest chain stamp, included; a bare date means the whole of that day.
         underlying: `ccy` values to keep, a sequence or text with commas ("BTC,ETH"); upper or lower case.
+        every: from one chain to the next where sources are streams of single updates (tickers, sessions, Tardis), such
+            as "1m"; snapshots are chains as they are.
 
     Returns:
         The quotes; damaged and foreign files are listed in `quarantined`, not raised, as long as others are
@@ -115,40 +100,30 @@ def read_quotes(
         UnitsError: volatilities cannot be in the unit of their source.
         EmptyInputError: no row, or none in the asked window or underlying.
     """
-    window = Window.of(from_, to, underlying)
+    window, drawing = Window.of(from_, to, underlying), Drawing.of(every, "--every")
     quarantined: list[Quarantined] = []
-    parts: list[tuple[Source, Canonical]] = []
     notes: list[str] = []
-    offered: list[str] = []
+    gathered = Gathered(window, drawing)
     for item in _listed(sources, notes):
         name = str(item) if isinstance(item, Path) else "table"
-        opened = open_file(item, wanted_columns()) if isinstance(item, Path) else _opened(item)
-        if isinstance(opened, Quarantined):
-            quarantined.append(opened)
-            continue
         try:
-            part = canonicalise(opened.table, name, opened.names)
-        except SchemaError as error:
-            if not looks_foreign(opened.names):
-                raise
-            quarantined.append(Quarantined(name, str(error).removeprefix(f"{name}: "), SchemaError))
-            continue
-        kept = window.keep(part)
-        if kept.table.num_rows:  # what was assumed about rows that nobody asked for is noise
-            notes += part.notes
-        lost = part.table.num_rows - kept.table.num_rows
-        if lost and not kept.table.num_rows:
-            offered.append(extent(part.table))
-        source = Source(name, part.kind, part.table.num_rows, lost, opened.malformed_rows, part.extra, part.bad_values)
-        parts.append((source, kept))
-    _refuse_empty([source for source, _ in parts], quarantined, window.describe(), offered)
+            if isinstance(item, Path) and is_store(item):
+                gathered.take(from_store(item, window, drawing, quarantined, notes))
+            else:
+                gathered.take(from_source(item, name))
+        except (DamagedError, ForeignError, EmptyInputError) as error:
+            if not isinstance(item, Path):  # handed over on purpose, and so meant as quotes
+                raise SchemaError(str(error), file=name) from error
+            quarantined.append(Quarantined.of(name, error))
+    _refuse_empty(gathered.sources, quarantined, window.describe(), [str(extent) for extent in gathered.offered])
+    table, reason, source_index = gathered.finish()
     return Quotes(
-        table=pa.concat_tables([part.table for _, part in parts], promote_options="default").unify_dictionaries(),
-        reason=np.concatenate([part.reason for _, part in parts]),
-        source_index=np.repeat(np.arange(len(parts)), [part.table.num_rows for _, part in parts]),
-        sources=tuple(source for source, _ in parts),
+        table=table,
+        reason=reason,
+        source_index=source_index,
+        sources=tuple(gathered.sources),
         quarantined=tuple(quarantined),
-        notes=tuple(dict.fromkeys(notes)),
+        notes=tuple(dict.fromkeys([*notes, *gathered.notes])),
     )
 
 
@@ -178,11 +153,6 @@ def _listed(sources: Any, notes: list[str]) -> list[Any]:
     return listed
 
 
-def _opened(table: Any) -> Opened:
-    taken = pa.table(table)
-    return Opened(taken, tuple(taken.column_names))
-
-
 def _refuse_empty(sources: list[Source], quarantined: list[Quarantined], asked: str, offered: list[str]) -> None:
     """Raise where nothing readable, no row, or no row of those asked for is left."""
     if not sources:
@@ -193,6 +163,9 @@ def _refuse_empty(sources: list[Source], quarantined: list[Quarantined], asked: 
         return
     names = ", ".join(source.name for source in sources[:3]) + (", ..." if len(sources) > 3 else "")
     if not any(source.rows for source in sources):
+        if lines := sum(source.malformed_rows for source in sources):
+            why = f"{names}: none of {lines} lines has as many cells as the header; check the delimiter and the header."
+            raise EmptyInputError(why, file=sources[0].name)
         raise EmptyInputError(f"{names}: a header but no row of quotes; nothing to fit.", file=sources[0].name)
     held = "; ".join(dict.fromkeys(offered))
     raise EmptyInputError(f"{names}: no row is left {asked}; there is {held}.", file=sources[0].name)

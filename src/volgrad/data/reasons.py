@@ -24,31 +24,32 @@ class Reason(enum.IntEnum):
 
     USED = 0
     MALFORMED = 1
-    BAD_TIMESTAMP = 2
-    BAD_UNDERLYING = 3
-    BAD_INSTRUMENT = 4
-    NOT_AN_OPTION = 5
-    BAD_SETTLEMENT = 6
-    BAD_EXPIRY = 7
-    BAD_STRIKE = 8
-    BAD_TYPE = 9
-    DUPLICATE = 10
-    EXPIRED = 11
-    TOO_SHORT = 12
-    NO_FORWARD = 13
-    BAD_PRICE = 14
-    NO_QUOTE = 15
-    ONE_SIDED = 16
-    CROSSED = 17
-    LOCKED = 18
-    BELOW_INTRINSIC = 19
-    ABOVE_BOUND = 20
-    IV_CAP = 21
-    BAD_IV = 22
-    ITM = 23
-    WIDE = 24
-    NO_IV = 25
-    CHAIN_REFUSED = 26
+    BAD_NUMBER = 2
+    BAD_TIMESTAMP = 3
+    BAD_UNDERLYING = 4
+    BAD_INSTRUMENT = 5
+    NOT_AN_OPTION = 6
+    BAD_SETTLEMENT = 7
+    BAD_EXPIRY = 8
+    BAD_STRIKE = 9
+    BAD_TYPE = 10
+    DUPLICATE = 11
+    EXPIRED = 12
+    TOO_SHORT = 13
+    NO_FORWARD = 14
+    BAD_PRICE = 15
+    NO_QUOTE = 16
+    ONE_SIDED = 17
+    CROSSED = 18
+    LOCKED = 19
+    BELOW_INTRINSIC = 20
+    ABOVE_BOUND = 21
+    IV_CAP = 22
+    BAD_IV = 23
+    ITM = 24
+    WIDE = 25
+    NO_IV = 26
+    CHAIN_REFUSED = 27
 
     @property
     def label(self) -> str:
@@ -58,10 +59,11 @@ class Reason(enum.IntEnum):
 
 _ADVICE = {
     Reason.USED: "used",
-    Reason.MALFORMED: "a line with the wrong number of cells, skipped",
+    Reason.MALFORMED: "a line, record or frame that cannot be taken apart, skipped",
+    Reason.BAD_NUMBER: "a cell that should hold a number holds other text",
     Reason.BAD_TIMESTAMP: "no time stamp: the row belongs to no chain",
     Reason.BAD_UNDERLYING: "no underlying (ccy): the row belongs to no chain",
-    Reason.BAD_INSTRUMENT: "the instrument's name cannot be read",
+    Reason.BAD_INSTRUMENT: "the instrument's name cannot be read, or contradicts the row's contract",
     Reason.NOT_AN_OPTION: "a future, perpetual or combo, not an option",
     Reason.BAD_SETTLEMENT: "settlement is neither 'inverse' nor 'linear'",
     Reason.BAD_EXPIRY: "no expiry",

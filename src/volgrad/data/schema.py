@@ -1,28 +1,16 @@
-"""The columns of quote tables: what they are called in each kind of source, and how a wrong table is told.
+"""The canonical columns of quote tables, the kinds of source, and how a wrong table is told.
 
-Kinds of source:
-
-============  ===============================================================  ==================
-kind          recognised by                                                    volatilities
-============  ===============================================================  ==================
-``ticker5m``  ``instrument_name`` and ``best_bid_price``                       percent
-``snapshot``  the canonical names and two of instrument, index, delta, vega,   percent
-              vol24h
-``prepared``  the canonical names with forward, tau_years, log_moneyness and   fraction
-              ``bucket`` or ``tick_low``
-``canonical`` the canonical names                                              fraction
-============  ===============================================================  ==================
+How each kind names its columns, and by which of them it is recognised: `layouts`.
 """
 
 import difflib
 import enum
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from volgrad.errors import SchemaError
 
-__all__ = ["CANONICAL", "Column", "ColumnKind", "SourceKind", "looks_foreign", "missing_columns", "recognise"]
+__all__ = ["CANONICAL", "Column", "ColumnKind", "Dataset", "SourceKind", "missing_columns"]
 
 
 class ColumnKind(enum.Enum):
@@ -33,6 +21,15 @@ class ColumnKind(enum.Enum):
     NUMBER = "float64"
 
 
+class Dataset(enum.Enum):
+    """What the rows of a table are: quotes, or a series beside them."""
+
+    QUOTES = "quotes"
+    TRADES = "trades"
+    BARS = "bars"
+    VOLATILITY_INDEX = "volatility_index"
+
+
 class SourceKind(enum.Enum):
     """Kind of a quote source; the kind decides names and the unit of volatilities."""
 
@@ -40,6 +37,14 @@ class SourceKind(enum.Enum):
     TICKER5M = "ticker5m"
     PREPARED = "prepared"
     CANONICAL = "canonical"
+    BOOK_SUMMARY = "book_summary"
+    TICKER = "ticker"
+    SESSION = "session"
+    TARDIS = "tardis"
+    CCXT = "ccxt"
+    OKX = "okx"
+    BYBIT = "bybit"
+    BINANCE = "binance"
 
     @property
     def percent(self) -> bool:
@@ -48,7 +53,27 @@ class SourceKind(enum.Enum):
         >>> SourceKind.SNAPSHOT.percent, SourceKind.PREPARED.percent
         (True, False)
         """
-        return self in (SourceKind.SNAPSHOT, SourceKind.TICKER5M)
+        return self in _PERCENT
+
+    @property
+    def events(self) -> bool:
+        """Whether a row is one instrument's update at its own time, so that chains have to be drawn from the stream.
+
+        >>> SourceKind.TARDIS.events, SourceKind.TICKER5M.events
+        (True, False)
+        """
+        return self in (SourceKind.TICKER, SourceKind.SESSION, SourceKind.TARDIS)
+
+
+_PERCENT = {
+    SourceKind.SNAPSHOT,
+    SourceKind.TICKER5M,
+    SourceKind.BOOK_SUMMARY,
+    SourceKind.TICKER,
+    SourceKind.SESSION,
+    SourceKind.TARDIS,
+    SourceKind.CCXT,
+}
 
 
 @dataclass(frozen=True)
@@ -87,17 +112,7 @@ CANONICAL: tuple[Column, ...] = (
 )
 
 VOLATILITIES = ("mark_iv", "bid_iv", "ask_iv")
-_REQUIRED = tuple(c.name for c in CANONICAL if c.required)
-_SNAPSHOT_MARKS = {"instrument", "index", "delta", "vega", "vol24h"}
-
-# 5-minute ticker files: canonical name -> name there; ts, expiry, strike, cp, settlement are derived
-TICKER_NAMES = {
-    "cycle": "cycle", "ccy": "ccy", "bid": "best_bid_price", "ask": "best_ask_price",
-    "underlying": "underlying_price", "underlying_index": "underlying_index", "mark": "mark_price",
-    "mark_iv": "mark_iv", "bid_iv": "bid_iv", "ask_iv": "ask_iv",
-    "bid_size": "best_bid_amount", "ask_size": "best_ask_amount", "oi": "open_interest",
-}  # fmt: skip
-TICKER_REQUIRED = ("instrument_name", "timestamp_ms", "cycle", "best_bid_price", "best_ask_price")
+REQUIRED = tuple(c.name for c in CANONICAL if c.required)
 
 # other sources' names for a canonical column: used in messages only, never to guess
 _ALIASES = {
@@ -108,50 +123,6 @@ _ALIASES = {
 }  # fmt: skip
 # a column of calls or of puts where both stand in one row: c_bid, P_ASK, call_bid, [C_BID]
 _SIDE = re.compile(r"[\W_]*(?P<side>calls?|puts?|c|p)[ _.-]+(?P<what>\w+?)[\W_]*", re.IGNORECASE)
-
-
-def looks_foreign(names: Iterable[str]) -> bool:
-    """Whether a table with these columns is some other table, rather than a quote table with a column missing
-    or renamed.
-
-    A missing column is an error to tell; a foreign file is set aside and the others are read.
-
-    >>> looks_foreign(["open", "high", "low", "close"])
-    True
-    >>> looks_foreign(["ts", "ccy", "expiry", "strike", "bid", "ask"])
-    False
-    """
-    found = set(names)
-    return len(found & set(_REQUIRED)) < 5 and len(found & set(TICKER_REQUIRED)) < 4
-
-
-def recognise(names: Iterable[str], source: str) -> SourceKind:
-    """Kind of the source whose columns are `names`.
-
-    Args:
-        names: column names.
-        source: file (or other source) for the message.
-
-    Raises:
-        SchemaError: a column is missing or renamed; says what was expected, what was found, and the closest
-        name.
-
-    >>> recognise(["ts", "ccy", "expiry", "strike", "cp", "bid", "ask"], "quotes.csv").value
-    'canonical'
-    """
-    found = list(names)
-    for name in found:
-        if found.count(name) > 1:
-            raise SchemaError(f"{source}: the column {name} is there {found.count(name)} times.", file=source)
-    if "instrument_name" in found and {"best_bid_price", "best_ask_price", "timestamp_ms"} & set(found):
-        missing_columns(found, TICKER_REQUIRED, source, "a 5-minute ticker file")
-        return SourceKind.TICKER5M
-    missing_columns(found, _REQUIRED, source, "a quote table")
-    if len(_SNAPSHOT_MARKS & set(found)) >= 2:
-        return SourceKind.SNAPSHOT
-    if {"forward", "tau_years", "log_moneyness"} <= set(found) and {"bucket", "tick_low"} & set(found):
-        return SourceKind.PREPARED
-    return SourceKind.CANONICAL
 
 
 def missing_columns(found: list[str], required: tuple[str, ...], source: str, what: str) -> None:

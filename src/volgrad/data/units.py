@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from volgrad.data.schema import SourceKind
 from volgrad.errors import UnitsError
 
-__all__ = ["as_fraction", "bad_values", "check_against_prices", "check_median", "check_premiums"]
+__all__ = ["as_fraction", "bad_values", "check_against_prices", "check_median", "check_premiums", "usable_volatility"]
 
 # Plausible medians of a chain's implied volatilities, as fractions. Assumption: no traded option market has a
 # median below 3 % or above 500 %; crypto options have 30-150 % (measured on the recorded months), and a wrong
@@ -42,6 +42,8 @@ def bad_values(fraction: Float[np.ndarray, " rows"], nulls: Bool[np.ndarray, " r
     >>> bad_values(np.array([0.5, 0.0, np.nan, 9.99, np.nan]), np.array([False] * 4 + [True]))
     {'nan': 1, 'zero': 1, 'cap': 1}
     """
+    if np.all(nulls | ((fraction > 0) & (fraction < IV_CAP))):
+        return {}
     given = fraction[~nulls]
     counts = {
         "nan": int(np.isnan(given).sum()),
@@ -52,36 +54,27 @@ def bad_values(fraction: Float[np.ndarray, " rows"], nulls: Bool[np.ndarray, " r
     return {what: count for what, count in counts.items() if count}
 
 
-def check_median(
-    fraction: Float[np.ndarray, " rows"],
-    liquid: Bool[np.ndarray, " rows"],
-    column: str,
-    source: str,
-    kind: SourceKind,
-) -> None:
-    """Refuse a column whose median over liquid rows cannot be a volatility.
+def usable_volatility(fraction: Float[np.ndarray, " rows"], kind: SourceKind) -> Bool[np.ndarray, " rows"]:
+    """Rows whose volatility may speak for the unit of its column: positive, finite, below the cap in percent
+    sources.
+    """
+    return (fraction > 0) & (fraction < (IV_CAP if kind.percent else np.inf))
+
+
+def check_median(fraction: Float[np.ndarray, " rows"], column: str, source: str, kind: SourceKind) -> None:
+    """Refuse a column whose median over `fraction` cannot be a volatility.
 
     Args:
-        fraction: the column as fractions by the unit of `kind`.
-        liquid: rows with a bid and an ask above it; where there are none, all rows count.
+        fraction: usable volatilities as fractions by the unit of `kind`, at least one.
         column, source, kind: for the message.
 
     Raises:
         UnitsError: the median lies outside [0.03, 5].
     """
-    usable = (fraction > 0) & (fraction < IV_CAP if kind.percent else np.isfinite(fraction))
-    chosen = usable & liquid if (usable & liquid).any() else usable
-    if not chosen.any():
-        return
-    median = float(np.median(fraction[chosen]))
+    median = float(np.median(fraction))
     if MEDIAN_LOW <= median <= MEDIAN_HIGH:
         return
-    _refuse(
-        column,
-        source,
-        kind,
-        f"has median {median * (100 if kind.percent else 1):.6g} over {chosen.sum()} rows",
-    )
+    _refuse(column, source, kind, f"has median {median * (100 if kind.percent else 1):.6g} over {len(fraction)} rows")
 
 
 def check_against_prices(

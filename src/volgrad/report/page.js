@@ -78,6 +78,7 @@
 
   // The index: sort by a heading, filter by words.
   const table = document.getElementById("index");
+  if (!table) return;  // a page without one
   const body = table.tBodies[0];
   const rows = [...body.rows];
   const heads = [...table.tHead.rows[0].cells];

@@ -19,7 +19,7 @@ from volgrad.report.shown import Shown, anchor_of, chain_name
 from volgrad.simulate.comparison import TotalVariance
 from volgrad.tasks.fitted import FittedChain
 
-__all__ = ["report_html", "write_report"]
+__all__ = ["document", "report_html", "write_report"]
 
 _MOST_BYTES = 9_000_000  # of chains in full: beside 4.9 MB of plotly.js and the index, below 15 MB
 
@@ -91,7 +91,7 @@ def report_html(
         *sections.values(),
         f'<section id="notes">{footing(fitted, summary, notes)}</section>',
     ]
-    return _document(title, _navigation([shown[place] for place in sections]), "\n".join(parts))
+    return document(title, _navigation([shown[place] for place in sections]), "\n".join(parts))
 
 
 def _sections(shown: Mapping[int, Shown]) -> dict[int, str]:
@@ -129,7 +129,8 @@ def _navigation(shown: Sequence[Shown]) -> str:
     return "".join(f'<a href="#{anchor}">{escape(name)}</a>' for anchor, name in links)
 
 
-def _document(title: str, navigation: str, body: str) -> str:
+def document(title: str, navigation: str, body: str) -> str:
+    """A whole page of the house: its style, its script and plotly.js around `body` (HTML, as is `navigation`)."""
     from plotly.offline import get_plotlyjs
 
     here = resources.files("volgrad.report")

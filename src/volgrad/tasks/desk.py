@@ -20,6 +20,7 @@ def fit(
     from_: When = None,
     to: When = None,
     underlying: str | list[str] | None = None,
+    every: str = "5m",
     **options: Any,
 ) -> Surfaces:
     """Fit every chain in a table of quotes and return the surfaces.
@@ -29,7 +30,8 @@ def fit(
             canonical columns (`ts, ccy, expiry, strike, cp, bid, ask, ...`).
         from_, to: first and last time or day to use, such as "2026-01-05" or a datetime.
         underlying: only these underlyings, such as "BTC".
-        options: of `volgrad.tasks.fit.FitOptions`: optimizer, batch, warm, history, seed.
+        every: from one chain to the next where the quotes are single updates (tickers, sessions, Tardis).
+        options: of `volgrad.tasks.fit.FitOptions`: model, optimizer, batch, warm, history, seed.
 
     Returns:
         The surfaces; their `summary` tells of every chain and of every row that was not used, and why.
@@ -53,9 +55,9 @@ def fit(
     known = {field.name for field in dataclasses.fields(FitOptions)}
     for name in options:
         if name not in known:
-            raise UnknownOptionError.of("option", name, {*known, "from_", "to", "underlying"})
+            raise UnknownOptionError.of("option", name, {*known, "from_", "to", "underlying", "every"})
     fitter = Fitter(FitOptions(**options))
-    quotes = read_quotes(table, from_=from_, to=to, underlying=underlying)
+    quotes = read_quotes(table, from_=from_, to=to, underlying=underlying, every=every)
     built = build(quotes)
     require_chains(built, quotes)
     fitted = [fitter.fit(chain) for chain in built.chains]
