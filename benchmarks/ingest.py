@@ -1,17 +1,19 @@
-"""How many rows a second are read into canonical blocks, on one core, and how much memory that takes.
+"""How many rows a second are read, and read into a store, on one core, and how much memory that takes.
 
     python -m benchmarks.ingest --seed 0 --json FILE [--rows 1000000] [--turns 5]
 
 Two files are made in a temporary folder: a Tardis `options_chain` day (CSV, gzip, one update of one option a row) and
 chain snapshots (Parquet, as the recorded months have them); the recorded months and days are read as well where they
-are found ($VOLGRAD_DATA, else ../shared/data). Ours is the whole of `volgrad.data.stream`: unpacking, taking apart,
-names of instruments, units, reasons, checks; the blocks are dropped as they come. Rivals read the same file into a
-table and judge nothing: pyarrow, Polars (installed with the test extra), and pandas where it is installed. All take
-turns, so that a busy machine slows all alike; a figure is the best of its turns, a ratio the median of the turns'
-ratios. Rows a second are told by the clock and, less moved by other work on the machine, by the processor's own time;
-ratios are of the latter.
+are found ($VOLGRAD_DATA, else ../shared/data). Three figures are ours: `decode` is the whole of `volgrad.data.stream`
+(unpacking, taking apart, names of instruments, units, reasons, checks; the blocks are dropped as they come), `ingest`
+is that and a new store on the disk (SHA-256 of the file, row identity, partitions, encoding, checksums, fsync, the
+manifest), and `scan` reads that store back, every part checked. Rivals read the same file into a table and judge
+nothing: pyarrow, Polars (installed with the test extra), and pandas where it is installed. All take turns, so that a
+busy machine slows all alike; a figure is the best of its turns, a ratio the median of the turns' ratios. Rows a second
+are told by the clock and, less moved by other work on the machine, by the processor's own time; ratios are those of
+`decode`, by the latter.
 
-Memory is the growth of a fresh process's peak while it streams the file, for the file and for one four times as long.
+Memory is a fresh process's peak after it has ingested the file, and after it has then ingested one four times as long.
 """
 
 import importlib.util
@@ -150,6 +152,20 @@ def decode(path: Path) -> int:
     return sum(block.table.num_rows for block in stream(path))
 
 
+def store(path: Path, out: Path) -> int:
+    """Rows that are in the new store `out` after the file was ingested into it."""
+    from volgrad.data.ingest import ingest
+
+    return sum(one.rows for one in ingest([path], out).store.describe())
+
+
+def scan(out: Path) -> int:
+    """Rows read back from a store, every part checked."""
+    from volgrad.data.store import Store
+
+    return sum(one.table.num_rows for one in Store.open(out).scan())
+
+
 def rivals(path: Path) -> dict[str, Callable[[], Any]]:
     """Plain readers of the same file, on one thread."""
     parquet = path.suffix == ".parquet"
@@ -173,48 +189,61 @@ def rivals(path: Path) -> dict[str, Callable[[], Any]]:
     return found
 
 
+OURS = ("decode", "ingest", "scan")
+
+
 def measure(path: Path, turns: int) -> dict[str, Any]:
-    """Nanoseconds a row of ours and of each rival, in turns, and how many times as long a rival takes."""
+    """Nanoseconds a row of ours and of each rival, in turns, and how many times as long as `decode` a rival takes."""
     rows = decode(path)
-    readers = {"decode": lambda: decode(path)} | rivals(path)
-    seconds: dict[str, list[float]] = {name: [] for name in readers}
-    used: dict[str, list[float]] = {name: [] for name in readers}
+    seconds: dict[str, list[float]] = {}
+    used: dict[str, list[float]] = {}
+    stored = 0
     for _ in range(turns):
-        for name, read in readers.items():
-            began, began_cpu = perf_counter(), process_time()
-            read()
-            seconds[name].append(perf_counter() - began)
-            used[name].append(process_time() - began_cpu)
-    ours = np.array(used["decode"])
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "store"
+            ours = {
+                "decode": lambda: decode(path),
+                "ingest": lambda to=out: store(path, to),
+                "scan": lambda of=out: scan(of),
+            }
+            for name, read in (ours | rivals(path)).items():
+                began, began_cpu = perf_counter(), process_time()
+                read()
+                seconds.setdefault(name, []).append(perf_counter() - began)
+                used.setdefault(name, []).append(process_time() - began_cpu)
+            stored = sum(part.stat().st_size for part in out.rglob("*.parquet"))
+    decoding = np.array(used["decode"])
     return {
         "file": path.name,
         "rows": rows,
         "bytes": path.stat().st_size,
+        "bytes_stored": stored,
         "ns_a_row": {name: 1e9 * min(times) / rows for name, times in seconds.items()},
         "cpu_ns_a_row": {name: 1e9 * min(times) / rows for name, times in used.items()},
-        "rows_a_second": rows / min(seconds["decode"]),
-        "rows_a_cpu_second": rows / min(used["decode"]),
+        "rows_a_second": {name: rows / min(seconds[name]) for name in OURS},
+        "rows_a_cpu_second": {name: rows / min(used[name]) for name in OURS},
         "rival_over_ours": {
-            name: float(np.median(np.array(times) / ours)) for name, times in used.items() if name != "decode"
+            name: float(np.median(np.array(times) / decoding)) for name, times in used.items() if name not in OURS
         },
     }
 
 
 # The high-water mark of the process's own pages (Linux); what getrusage tells survives from before exec
 _GROWTH = """
-import re, sys
+import re, sys, tempfile
 from pathlib import Path
-from benchmarks.ingest import decode
+from benchmarks.ingest import store
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
-decode(Path(sys.argv[1]))
-before = peak()
-decode(Path(sys.argv[2]))
-print(before, peak())
+with tempfile.TemporaryDirectory() as folder:
+    store(Path(sys.argv[1]), Path(folder) / "small")
+    before = peak()
+    store(Path(sys.argv[2]), Path(folder) / "large")
+    print(before, peak())
 """
 
 
 def memory(small: Path, large: Path) -> dict[str, float]:
-    """Peak MiB of a process after it streamed `small`, and after it then streamed `large`; nothing without /proc."""
+    """Peak MiB of a process after it stored `small`, and after it then stored `large`; nothing without /proc."""
     if not Path("/proc/self/status").exists():
         return {}
     environment = os.environ | {"PYTHONPATH": sources.python_path()}
@@ -240,11 +269,14 @@ def benchmark(folder: Path, seed: int, rows: int, turns: int) -> list[dict[str, 
 
 def table(report: dict[str, Any]) -> str:
     """The figures as text."""
-    lines = [f"{'':36s}{'rows':>10s}{'rows/s':>12s}{'by cpu':>12s}   rival / ours, by cpu"]
+    heads = "".join(f"{name:>12s}{'by cpu':>12s}" for name in OURS)
+    lines = [f"{'rows a second':32s}{'rows':>10s}{heads}   rival / decode, by cpu"]
     for told in report["ingest"]:
         ratios = ", ".join(f"{name} {ratio:.2f}" for name, ratio in told["rival_over_ours"].items())
-        figures = f"{told['rows']:10,d}{told['rows_a_second']:12,.0f}{told['rows_a_cpu_second']:12,.0f}"
-        lines.append(f"{told['file']:36s}{figures}   {ratios}")
+        rates = "".join(
+            f"{told['rows_a_second'][name]:12,.0f}{told['rows_a_cpu_second'][name]:12,.0f}" for name in OURS
+        )
+        lines.append(f"{told['file']:32s}{told['rows']:10,d}{rates}   {ratios}")
         if "peak_mib" in told:
             peaks = f"{told['peak_mib']:.0f} MiB, four times the rows {told['peak_mib_of_four_times_the_rows']:.0f} MiB"
             lines.append(f"{'':4s}peak memory of the process {peaks}")

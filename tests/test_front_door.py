@@ -16,6 +16,7 @@ PUBLIC = [
     "__version__",
     "double_precision",
     "fit",
+    "ingest",
     "load_surfaces",
 ]
 

@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from volgrad.data.ingest import ingest
     from volgrad.errors import InputError, VolgradError, WorkError
     from volgrad.runtime import double_precision
     from volgrad.tasks.desk import fit
@@ -27,6 +28,7 @@ _HOMES = {
     "WorkError": "volgrad.errors",
     "double_precision": "volgrad.runtime",
     "fit": "volgrad.tasks.desk",
+    "ingest": "volgrad.data.ingest",
     "load_surfaces": "volgrad.tasks.surfaces",
 }
 
@@ -38,6 +40,7 @@ __all__ = [
     "__version__",
     "double_precision",
     "fit",
+    "ingest",
     "load_surfaces",
 ]
 

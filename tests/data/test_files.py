@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv
@@ -125,7 +126,11 @@ def test_when_nothing_is_left_the_file_is_named_with_the_reason(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("book.txt.gz", gzip.compress(b"ts,ccy", mtime=0), "a quote table needs the columns expiry, strike, cp, bid, ask"),
+        (
+            "book.txt.gz",
+            gzip.compress(b"ts,ccy", mtime=0),
+            "a quote table needs the columns expiry, strike, cp, bid, ask",
+        ),
         ("book.zip", b"PK\x03\x04\x14\0\0\0", "no file of quotes: it is compressed (zip); unpack it"),
         ("book.parquet", gzip.compress(b"PAR1", mtime=0), "Parquet inside gzip; unpack it once"),
         ("book.gz", gzip.compress(gzip.compress(b"ts,ccy", mtime=0), mtime=0), "gzip inside gzip; unpack it once"),
@@ -147,6 +152,15 @@ def test_a_header_without_rows_is_empty_input(tmp_path, name):
     WRITERS[name](canonical_table().slice(0, 0), tmp_path / name)
     with pytest.raises(EmptyInputError, match=f"{name}: a header but no row"):
         read_quotes(tmp_path / name)
+
+
+def test_the_truth_beside_simulated_quotes_is_no_source(tmp_path):
+    pq.write_table(table_of(chain_rows()), tmp_path / "quotes-BTC-2026-01-05.parquet")
+    for name in ("truth.parquet", "market.json"):
+        (tmp_path / name).write_bytes(b"PAR1")
+    assert read_quotes(tmp_path).quarantined == ()
+    (tmp_path / "market.json").unlink()
+    assert [Path(one.file).name for one in read_quotes(tmp_path).quarantined] == ["truth.parquet"]
 
 
 def test_nothing_there(tmp_path):

@@ -25,7 +25,7 @@ from tests.data.tables import (
 from volgrad.data import build, read_quotes
 from volgrad.data.ingest import ingest
 from volgrad.data.store import Store
-from volgrad.errors import DamagedError, EmptyInputError, InputError
+from volgrad.errors import DamagedError, EmptyInputError, InputError, UnitsError
 
 
 def written(path, table):
@@ -147,6 +147,20 @@ def test_a_source_that_fails_leaves_nothing_and_the_others_are_stored(tmp_path):
     assert_same_chains(build(read_quotes(tmp_path / "store")).chains, build(read_quotes(good)).chains)
 
 
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (lambda: table_of(chain_rows(linear=True)), "bid and ask are dollars"),
+        (lambda: canonical_table(settlement=lambda _: "linear"), "bid and ask are not dollars"),
+        (lambda: canonical_table(bid_iv=lambda _: 64.0, ask_iv=lambda _: 66.0), "If they are percent, divide"),
+    ],
+)
+def test_a_swap_of_units_is_refused_before_anything_is_stored(tmp_path, table, said):
+    with pytest.raises(UnitsError, match=said):
+        ingest([table()], tmp_path / "store")
+    assert Store.open(tmp_path / "store").describe() == ()
+
+
 def test_where_no_source_can_be_read_that_is_said_and_no_row_is_stored(tmp_path):
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "header.csv").write_text("ts,ccy,expiry,strike,cp,bid,ask\n")
@@ -184,6 +198,16 @@ def test_a_damaged_part_is_named_and_the_rest_is_read(tmp_path):
         read_quotes(tmp_path / "store", underlying="BTC", to=NOW)
     ingest([first, second], tmp_path / "store")
     assert_same_chains(build(read_quotes(tmp_path / "store")).chains, build(read_quotes([first, second])).chains)
+
+
+def test_underlyings_are_folders_in_upper_case_or_rejected(tmp_path):
+    rows = chain_rows()
+    names = ["btc", "../BTC", None] * (len(rows) // 3)
+    (taken,) = ingest([table_of(rows, ccy=names)], tmp_path / "store").taken
+    assert (taken.stored, dict(taken.rejected)) == (len(rows) // 3, {"bad_underlying": 2 * len(rows) // 3})
+    assert taken.notes == ["table: the underlying btc as BTC"]
+    assert [one.underlying for one in Store.open(tmp_path / "store").describe()] == ["BTC"]
+    assert not list(tmp_path.glob("BTC*"))
 
 
 def test_tables_in_memory_are_sources(tmp_path):

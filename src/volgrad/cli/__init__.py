@@ -23,6 +23,7 @@ VERBS = (
         "See it work, offline: fit a simulated market and compare with its true surface.",
     ),
     ("ingest", "volgrad.cli.ingest:ingest", "Read files of every kind into a store that checks itself."),
+    ("simulate", "volgrad.cli.simulate:simulate", "Write option quotes of a simulated market whose truth is known."),
     ("describe", "volgrad.cli.describe:describe", "Tell what quotes are worth: how alike, how independent, how stale."),
     ("doctor", "volgrad.cli.doctor:doctor", "Check this installation: versions, devices, precision, caches."),
 )

@@ -5,7 +5,7 @@ import pyarrow as pa
 from jaxtyping import Bool, Float, Int
 
 from volgrad.data import columns
-from volgrad.data.checks import CellCheck, MedianCheck
+from volgrad.data.checks import CellCheck, MedianCheck, PremiumCheck
 from volgrad.data.contracts import ContractRows, Contracts
 from volgrad.data.layouts import Layout
 from volgrad.data.reasons import Reason
@@ -13,9 +13,10 @@ from volgrad.data.schema import VOLATILITIES, Column, ColumnKind
 from volgrad.data.stamps import EXPECTED, stamps
 from volgrad.data.units import as_fraction, bad_values
 
-__all__ = ["BlockWork", "check_rows", "check_volatilities", "take_contracts"]
+__all__ = ["BlockWork", "check_premiums", "check_rows", "check_volatilities", "take_contracts"]
 
 _CALL_PUT = {"c": "C", "call": "C", "p": "P", "put": "P"}
+_SAMPLE, _WEEK_US = 4096, 7 * 86_400_000_000
 _NUMBER = "a number (an empty cell is a missing one)"
 
 
@@ -175,6 +176,32 @@ def check_volatilities(work: BlockWork, medians: MedianCheck) -> None:
         if wrong := bad_values(values, work.nulls[name]):
             work.bad[name] = wrong
         medians.add(name, values, liquid)
+
+
+def check_premiums(work: BlockWork, premiums: PremiumCheck) -> None:
+    """Refuse dollars taken for coin, or coin for dollars.
+
+    Raises:
+        UnitsError: bid and ask cannot be in the unit of their settlement.
+    """
+    bid, ask = work.number("bid"), work.number("ask")
+    rows = np.flatnonzero((bid > 0) & (ask > bid) & (work.reason == 0))
+    rows = rows[:: max(1, len(rows) // _SAMPLE)]
+    call = _is(work, "cp", "C", rows)
+    if "settlement" not in work.out or not (linear := _is(work, "settlement", "linear", rows)).any():
+        premiums.add_inverse(ask[rows[call]])
+        return
+    premiums.add_inverse(ask[rows[call & ~linear]])
+    forward = next((work.number(name)[rows] for name in ("underlying", "forward") if name in work.out), None)
+    if forward is not None:
+        life = np.subtract(*(columns.stamp_us(_chunked(work.out[name]))[rows] for name in ("expiry", "ts")))
+        near = linear & (life >= _WEEK_US) & (np.abs(np.log(work.number("strike")[rows] / forward)) < 0.02)
+        premiums.add_linear(ask[rows[near]] / forward[near])
+
+
+def _is(work: BlockWork, name: str, value: str, rows: Int[np.ndarray, " some"]) -> Bool[np.ndarray, " some"]:
+    entries, codes = columns.text_entries(_chunked(work.out[name]))
+    return np.array([entry == value for entry in entries] + [False])[codes[rows]]
 
 
 def _chunked(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray:

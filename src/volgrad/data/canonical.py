@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int
 
-from volgrad.data.blocks import BlockWork, check_rows, check_volatilities, take_contracts
-from volgrad.data.checks import CellCheck, MedianCheck
+from volgrad.data.blocks import BlockWork, check_premiums, check_rows, check_volatilities, take_contracts
+from volgrad.data.checks import CellCheck, MedianCheck, PremiumCheck
 from volgrad.data.contracts import Contracts
 from volgrad.data.layouts import Layout, canonical_layout, recognise
 from volgrad.data.piece import Piece
@@ -105,6 +105,7 @@ class Canonicaliser:
         self._source, self._layout, self._extra = source, layout, tuple(extra)
         self._contracts = Contracts()
         self._medians = MedianCheck(source, layout.kind)
+        self._premiums = PremiumCheck(source)
         self._cells = CellCheck(source)
         self._rows = 0
 
@@ -123,6 +124,7 @@ class Canonicaliser:
             take_contracts(work, self._contracts)
         check_rows(work)
         check_volatilities(work, self._medians)
+        check_premiums(work, self._premiums)
         self._rows += table.num_rows
         assumed = [f"{self._source}: {self._layout.note}"] if self._layout.note else []
         return Canonical(
@@ -140,7 +142,8 @@ class Canonicaliser:
 
         Raises:
             SchemaError: most cells of a number column are none.
-            UnitsError: volatilities cannot be in the unit of this kind of source.
+            UnitsError: volatilities or premiums cannot be in the unit of this kind of source.
         """
         self._cells.finish()
         self._medians.finish()
+        self._premiums.finish()

@@ -5,9 +5,9 @@ from jaxtyping import Bool, Float
 
 from volgrad.data.columns import refuse_cell
 from volgrad.data.schema import SourceKind
-from volgrad.data.units import check_median, usable_volatility
+from volgrad.data.units import check_median, check_premiums, usable_volatility
 
-__all__ = ["CellCheck", "MedianCheck"]
+__all__ = ["CellCheck", "MedianCheck", "PremiumCheck"]
 
 # Liquid rows before a median is judged. Assumption: the median of 1,000 is within a few per cent of the whole's,
 # and a wrong unit is a factor of 100.
@@ -62,6 +62,45 @@ class MedianCheck:
 
 def _some(values: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " some"]:
     return values[:: -(-len(values) // _SAMPLE)] if len(values) > _SAMPLE else values
+
+
+class PremiumCheck:
+    """Refuses premiums in the other settlement's unit: coin as soon as enough are known, dollars at the end.
+
+    A call is worth at most one coin, and an option within 2 % of the forward more than a ten-thousandth of it
+    (`units.check_premiums`). `build` judges again, with the forwards of whole chains.
+    """
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._above = self._below = 0
+        self._near = 0.0
+
+    def add_inverse(self, ask_coin: Float[np.ndarray, " some"]) -> None:
+        """Take asks of two-sided calls of inverse options.
+
+        Raises:
+            UnitsError: nearly all of a thousand cost more than one coin.
+        """
+        above = int((ask_coin >= 1.0).sum())
+        self._above += above
+        self._below += len(ask_coin) - above
+        if self._above + self._below >= _ENOUGH:
+            self.finish()
+            self._above = self._below = 0
+
+    def add_linear(self, ask: Float[np.ndarray, " some"]) -> None:
+        """Take asks of linear options near the forward with a week or more to live, as fractions of the forward."""
+        self._near = max(self._near, float(ask.max(initial=0.0)))
+
+    def finish(self) -> None:
+        """Judge what there is.
+
+        Raises:
+            UnitsError: nearly all inverse calls cost more than a coin, or linear options at the money next to nothing.
+        """
+        near = np.array([self._near] if self._near else [])
+        check_premiums(self._source, above_bound=self._above, used=self._below, near_linear=near)
 
 
 class CellCheck:

@@ -69,7 +69,7 @@ def from_store(
     """
     store = Store.open(path)
     notes += store.notes
-    wide = drawing.window(window)
+    wide = drawing.of_kind(SourceKind.UPDATES).window(window)
     scan = store.scan(from_us=wide.from_us, to_us=wide.to_us, underlying=wide.underlying)
     found = False
     for table in _in_order(scan):

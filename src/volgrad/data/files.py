@@ -54,13 +54,18 @@ def expand(path: str | Path) -> list[Path]:
     if not where.is_dir() or is_store(where):
         return [where]
     inside = sorted(p for p in where.rglob("*") if p.is_file() and not _hidden(p.relative_to(where)))
-    files = [p for p in inside if p.name.lower().endswith(SUFFIXES)]
+    files = [p for p in inside if p.name.lower().endswith(SUFFIXES) and not _is_truth(p)]
     if not files:
         raise InputError(
             f"{where}: no data file in this directory ({len(inside)} files, none of {', '.join(_SUFFIXES)}).",
             file=str(where),
         )
     return files
+
+
+def _is_truth(file: Path) -> bool:
+    """Whether it stands beside simulated quotes, and is none."""
+    return file.name in ("truth.parquet", "market.json") and (file.parent / "market.json").exists()
 
 
 def _hidden(inside: Path) -> bool:

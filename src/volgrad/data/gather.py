@@ -88,7 +88,7 @@ class Gathered:
         self.offered: list[Extent] = []
         self._window, self._drawing = window, drawing
         self._kept: list[_Kept] = []
-        self._stream = _Stream(Snapshots(drawing))
+        self._streams: dict[Drawing, _Stream] = {}
 
     def take(self, feed: Iterator[Fed]) -> None:
         """Take a source (or a store of many); where it raises, nothing of it is kept."""
@@ -96,19 +96,20 @@ class Gathered:
         kept: list[_Kept] = []
         extents: list[Extent] = []
         notes: list[str] = []
-        stream = self._stream.fork()
+        streams = {drawing: stream.fork() for drawing, stream in self._streams.items()}
         for fed in feed:
-            block = fed.block
+            block, drawing = fed.block, self._drawing.of_kind(fed.block.kind)
             numbers = [len(self.sources) + _place(tallies, name, block.kind) for name in fed.names]
             origin = np.array(numbers, np.int64)[fed.origin]
             block = replace(block, table=block.table.append_column(_ORIGIN, pa.array(origin)))
-            wanted = self._drawing.window(self._window) if block.kind.events else self._window
+            wanted = drawing.window(self._window) if block.kind.events else self._window
             chosen = wanted.keep(block)
             for name in fed.names:
                 mine = len(self.sources) + _place(tallies, name, block.kind)
                 tallies[name].count(block, int((origin == mine).sum()), _rows_of(chosen, mine))
             notes += [note for note in block.notes if note not in notes]
             if block.kind.events:
+                stream = streams.setdefault(drawing, _Stream(Snapshots(drawing)))
                 kept.append(self._chosen(stream.draw(chosen)))
             else:
                 kept.append((chosen.table, chosen.reason))
@@ -116,7 +117,7 @@ class Gathered:
                 extents.append(Extent.of(block.table))
         self.sources += [tally.source(name) for name, tally in tallies.items()]
         self._kept += kept
-        self._stream = stream
+        self._streams = streams
         if any(tally.rows > tally.filtered for tally in tallies.values()):
             self.notes += notes
         elif extents:
@@ -124,10 +125,9 @@ class Gathered:
 
     def finish(self) -> tuple[pa.Table, Int[np.ndarray, " rows"], Int[np.ndarray, " rows"]]:
         """All rows in canonical columns, their reasons, and the position of each one's source in `sources`."""
-        stream = self._stream
-        if (drawn := stream.finish()) is not None:
-            self._kept.append(self._chosen(drawn))
-        if stream.updates:
+        for stream in self._streams.values():
+            if (drawn := stream.finish()) is not None:
+                self._kept.append(self._chosen(drawn))
             self.notes.append(
                 f"chains are drawn from {stream.updates:,} single updates, one every "
                 f"{format_duration(self._drawing.every_us)} (--every): {stream.superseded:,} updates were replaced by "

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ import pyarrow as pa
 from jaxtyping import Int
 
 from volgrad.data.canonical import Canonical
+from volgrad.data.columns import text_codes
 from volgrad.data.files import expand, is_table
 from volgrad.data.reasons import Reason
 from volgrad.data.store import Store, Writer, is_store
+from volgrad.data.store.layout import is_underlying
 from volgrad.data.stream import stream
 from volgrad.errors import EmptyInputError, InputError
 
@@ -80,8 +82,8 @@ class Ingested:
 
 
 def ingest(
-    sources: list[Any],
-    out: Path,
+    sources: Any,
+    out: str | Path,
     *,
     underlying: str | None = None,
     progress: Callable[[str, int], None] = lambda _source, _rows: None,
@@ -92,8 +94,9 @@ def ingest(
     are read. Rows that the store has already are no new rows.
 
     Args:
-        sources: paths (files or folders) and tables with `__arrow_c_stream__`.
-        out: folder of the store.
+        sources: paths (files or folders) and tables with `__arrow_c_stream__` (pyarrow, Polars, pandas, DuckDB), one or
+            a list of them.
+        out: folder of the store; made if need be.
         underlying: of sources that do not say it (index bars, a volatility index), such as BTC.
         progress: called with a source's name and its rows so far.
 
@@ -101,8 +104,19 @@ def ingest(
         InputError: no such source, or `out` is something else.
         EmptyInputError: there is no source, or none of them could be read.
         WorkError: the store cannot be written to, or another process is writing to it.
+
+    >>> import tempfile
+    >>> from datetime import UTC, datetime
+    >>> now, then = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 3, 27, 8, tzinfo=UTC)
+    >>> table = pa.table({"ts": [now] * 2, "ccy": ["BTC"] * 2, "expiry": [then] * 2, "strike": [9e4, -1.0],
+    ...                   "cp": ["C", "C"], "bid": [0.05, 0.05], "ask": [0.06, 0.06]})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     done = ingest([table, table], folder)
+    >>> [(one.rows, one.stored, one.duplicates, dict(one.rejected)) for one in done.taken]
+    [(2, 1, 0, {'bad_strike': 1}), (2, 0, 1, {'bad_strike': 1})]
     """
-    listed = _listed(sources, out)
+    out = Path(out)
+    listed = _listed([sources] if is_table(sources) or isinstance(sources, str | Path) else list(sources), out)
     taken: list[Taken] = []
     aside: list[SetAside] = []
     store = Store.open(out) if is_store(out) else Store.create(out)
@@ -169,6 +183,7 @@ def _take(item: Any, name: str, writer: Writer, underlying: str | None, progress
     writer.begin(name, first.kind.value, digest)
     try:
         for block in itertools.chain([first], blocks):
+            block = _named(block, told)
             sound = _judge(block, told)
             if sound.size:
                 whole = sound.size == block.table.num_rows
@@ -183,6 +198,24 @@ def _take(item: Any, name: str, writer: Writer, underlying: str | None, progress
         raise
     writer.end(told.rejected, told.notes)
     return told
+
+
+def _named(block: Canonical, told: Taken) -> Canonical:
+    """The block with underlyings as folders are named: upper case; others are rejected."""
+    names, codes = text_codes(block.table["ccy"])
+    upper = [name.strip().upper() for name in names]
+    if all(map(is_underlying, names)):
+        return block
+    stored = ", ".join(f"{a} as {b}" for a, b in zip(names, upper, strict=True) if a != b and is_underlying(b))
+    if stored and (note := f"{told.source}: the underlying {stored}") not in told.notes:
+        told.notes.append(note)
+    wrong = np.array([not is_underlying(name) for name in upper] + [False])[codes]
+    entries = sorted(set(upper))
+    number = np.array([entries.index(name) for name in upper] + [-1], np.int32)[codes]
+    column = pa.DictionaryArray.from_arrays(pa.array(number, mask=number < 0), pa.array(entries, pa.string()))
+    reason = np.where((block.reason == 0) & wrong, np.int8(Reason.BAD_UNDERLYING), block.reason)
+    place = block.table.column_names.index("ccy")
+    return replace(block, table=block.table.set_column(place, "ccy", column), reason=reason)
 
 
 def _judge(block: Canonical, told: Taken) -> Int[np.ndarray, " sound"]:

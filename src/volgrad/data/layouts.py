@@ -10,6 +10,7 @@ kind          recognised by                                                     
 ``snapshot``  the canonical names and two of instrument, index, delta, vega, vol24h  percent
 ``prepared``  the canonical names with forward, tau_years, log_moneyness and         fraction
               ``bucket`` or ``tick_low``
+``updates``   the canonical names with ``sequence`` and without ``cycle``             fraction
 ``canonical`` the canonical names                                                    fraction
 ============  =====================================================================  ============
 """
@@ -80,6 +81,7 @@ class Layout:
     def unused(self, names: Iterable[str]) -> list[str]:
         """Columns of the source that say nothing that is kept."""
         used = {*self.columns.values(), self.venue, self.instrument if self.named else None}
+        used |= {"sequence"} if self.kind is SourceKind.UPDATES else set()
         return [name for name in names if name not in used]
 
     @property
@@ -197,4 +199,4 @@ def _canonical_kind(found: set[str]) -> SourceKind:
         return SourceKind.SNAPSHOT
     if {"forward", "tau_years", "log_moneyness"} <= found and {"bucket", "tick_low"} & found:
         return SourceKind.PREPARED
-    return SourceKind.CANONICAL
+    return SourceKind.UPDATES if "sequence" in found and "cycle" not in found else SourceKind.CANONICAL

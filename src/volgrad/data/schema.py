@@ -37,6 +37,7 @@ class SourceKind(enum.Enum):
     TICKER5M = "ticker5m"
     PREPARED = "prepared"
     CANONICAL = "canonical"
+    UPDATES = "updates"
     BOOK_SUMMARY = "book_summary"
     TICKER = "ticker"
     SESSION = "session"
@@ -62,7 +63,7 @@ class SourceKind(enum.Enum):
         >>> SourceKind.TARDIS.events, SourceKind.TICKER5M.events
         (True, False)
         """
-        return self in (SourceKind.TICKER, SourceKind.SESSION, SourceKind.TARDIS)
+        return self in (SourceKind.TICKER, SourceKind.SESSION, SourceKind.TARDIS, SourceKind.UPDATES)
 
 
 _PERCENT = {

@@ -16,6 +16,7 @@ from jaxtyping import Int
 
 from volgrad.data.columns import NO_STAMP, STAMP_TYPE, stamp_us, text_codes
 from volgrad.data.filters import Window
+from volgrad.data.schema import SourceKind
 from volgrad.market.duration import parse_duration
 
 __all__ = ["Drawing", "Drawn", "Snapshots"]
@@ -23,6 +24,7 @@ __all__ = ["Drawing", "Drawn", "Snapshots"]
 # How old a row may be: in steps, and at least. Assumption: the exchange sends a ticker whenever the forward moves, so
 # that a quarter of an hour without one is a gap and not a quiet option.
 _OLDEST_STEPS, _OLDEST_US = 3, 15 * 60 * 1_000_000
+_DAY_US = 86_400_000_000
 _BEFORE_ALL = np.iinfo(np.int64).min
 
 _Option = tuple[int, float, str, str]
@@ -53,6 +55,10 @@ class Drawing:
         """
         step = parse_duration(every, what)
         return cls(step, max(_OLDEST_STEPS * step, _OLDEST_US))
+
+    def of_kind(self, kind: SourceKind) -> "Drawing":
+        """The rule for one kind of stream: where rows tell changes only, a quote stands until the next, for a day."""
+        return replace(self, oldest_us=max(self.oldest_us, _DAY_US)) if kind is SourceKind.UPDATES else self
 
     def window(self, chains: Window) -> Window:
         """The updates that chains within a window are drawn from."""

@@ -75,11 +75,9 @@ class ExtendedSSVI:
 
     def total_variance(self, log_moneyness: np.ndarray, theta: np.ndarray) -> np.ndarray:
         """Total variance at ln(K/F) and ATM variance (broadcast)."""
-        root = np.sqrt(theta)
         left, right = self.left.at(theta), self.right.at(theta)
-        phi_k = 0.5 * (left + right) / root * log_moneyness
-        rho = (right - left) / (left + right)
-        return 0.5 * theta * (1.0 + rho * phi_k + np.sqrt((phi_k + rho) ** 2 + 1.0 - rho**2))
+        phi = 0.5 * (left + right) / np.sqrt(theta)
+        return essvi_variance(log_moneyness, theta, phi, (right - left) / (left + right))
 
     def steepest_wing(self, theta: float) -> float:
         """The product theta phi (1 + |rho|), which must stay below 4 (same theorem); it rises with theta."""
@@ -165,22 +163,46 @@ class TrueSurface(Surface):
         k, years = np.broadcast_arrays(
             np.asarray(log_moneyness, dtype=np.float64), np.asarray(expiry_years, dtype=np.float64)
         )
-        distance = np.abs(k)
         theta = self.clock.theta(years)
         calm_ratio, wild_ratio = self.ratios
         calm = np.sqrt(self.calm.total_variance(k, theta * calm_ratio**2))
         wild = np.sqrt(self.wild.total_variance(k, theta * wild_ratio**2))
-        log_calm = np.log1p(-self.wild_weight) + log_otm_call(distance, calm)
-        log_wild = np.log(self.wild_weight) + log_otm_call(distance, wild)
-        log_mixed = np.logaddexp(log_calm, log_wild)
-        deviation = implied_deviation(distance, log_mixed, self._start(distance, calm, wild))
-        return np.exp(log_mixed + np.minimum(k, 0.0)), deviation
+        log_price, deviation = mixed(np.abs(k), calm, wild, self.wild_weight)
+        return np.exp(log_price + np.minimum(k, 0.0)), deviation
 
-    def _start(self, distance: np.ndarray, calm: np.ndarray, wild: np.ndarray) -> np.ndarray:
-        """Mean of the parts' deviations, weighted by their vegas."""
-        log_odds = 0.5 * ((0.5 * calm - distance / calm) ** 2 - (0.5 * wild - distance / wild) ** 2)
-        odds = np.exp(np.minimum(log_odds, 700.0)) * self.wild_weight / (1.0 - self.wild_weight)
-        return calm + (wild - calm) * odds / (1.0 + odds)
+
+def essvi_variance(
+    log_moneyness: Float[np.ndarray, "..."],
+    theta: Float[np.ndarray, "..."],
+    phi: Float[np.ndarray, "..."],
+    rho: Float[np.ndarray, "..."],
+) -> Float[np.ndarray, "..."]:
+    """Total variance of an SSVI slice: `theta/2 (1 + rho phi k + sqrt((phi k + rho)^2 + 1 - rho^2))` [paper]."""
+    phi_k = phi * log_moneyness
+    return 0.5 * theta * (1.0 + rho * phi_k + np.sqrt((phi_k + rho) ** 2 + 1.0 - rho**2))
+
+
+def mixed(
+    distance: Float[np.ndarray, "..."],
+    calm: Float[np.ndarray, "..."],
+    wild: Float[np.ndarray, "..."],
+    wild_weight: float | Float[np.ndarray, "..."],
+) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
+    """Log of the normalised call of a mixture at k = `distance` >= 0, and its implied deviation.
+
+    Args:
+        distance: |ln(K/F)|.
+        calm, wild: the parts' sqrt(total variance).
+        wild_weight: probability of the wild part.
+    """
+    log_calm = np.log1p(-wild_weight) + log_otm_call(distance, calm)
+    log_wild = np.log(wild_weight) + log_otm_call(distance, wild)
+    log_price = np.logaddexp(log_calm, log_wild)
+    # start: the mean of the parts' deviations, weighted by their vegas
+    log_odds = 0.5 * ((0.5 * calm - distance / calm) ** 2 - (0.5 * wild - distance / wild) ** 2)
+    odds = np.exp(np.minimum(log_odds, 700.0)) * wild_weight / (1.0 - wild_weight)
+    start = calm + (wild - calm) * odds / (1.0 + odds)
+    return log_price, implied_deviation(distance, log_price, start)
 
 
 def log_otm_call(distance: Float[np.ndarray, "..."], deviation: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:

@@ -27,7 +27,7 @@ __all__ = ["Part", "check_part", "make_part", "read_part"]
 
 _ROW_GROUP = 1 << 18
 _FEW_ROWS = 1 << 16  # to share the reading of fewer between threads takes longer than to read them
-_SAMPLE = 4096
+_SAMPLES = 512, 4096  # rows looked at: a thirty-second of a part, within these
 _REPEATS = 0.9  # a column whose sample has fewer distinct values than this share gets a dictionary
 
 
@@ -66,7 +66,8 @@ def make_part(partition: Partition, table: pa.Table) -> Part:
 def _encode(table: pa.Table) -> memoryview:
     repeating: list[str] = []
     encoding: dict[str, str] = {}
-    sample = pa.array(np.linspace(0, table.num_rows - 1, min(_SAMPLE, table.num_rows)).astype(np.int64))
+    size = min(table.num_rows, max(_SAMPLES[0], min(table.num_rows // 32, _SAMPLES[1])))
+    sample = pa.array(np.linspace(0, table.num_rows - 1, size).astype(np.int64))
     for field in table.schema:
         text = pa.types.is_dictionary(field.type) or field.name == SOURCE
         if text or len(table[field.name].take(sample).unique()) < _REPEATS * len(sample):
