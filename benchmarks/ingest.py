@@ -183,7 +183,7 @@ def rivals(path: Path) -> dict[str, Callable[[], Any]]:
             else lambda: polars.read_csv(path, infer_schema_length=10_000)
         )
     if importlib.util.find_spec("pandas"):
-        import pandas  # type: ignore[import-not-found] # a rival that need not be there
+        import pandas
 
         found["pandas"] = (lambda: pandas.read_parquet(path)) if parquet else lambda: pandas.read_csv(path)
     return found

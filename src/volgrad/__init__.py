@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from volgrad.tasks.desk import fit
     from volgrad.tasks.surfaces import Surfaces, load_surfaces
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # where each public name lives
 _HOMES = {

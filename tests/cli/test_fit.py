@@ -340,7 +340,7 @@ def all_of(**how):
     [
         (lambda path: path.write_bytes(b""), [], "the file is empty (0 bytes)"),
         (lambda path: path.write_bytes(b"PAR1" + b"\0" * 99), [], "damaged or cut short"),
-        (lambda path: path.write_bytes(b"{}" * 9), [], "it starts with b'{}{}{}{}'"),
+        (lambda path: path.write_bytes(b"{}" * 9), [], "JSON that breaks off or is damaged"),
         (lambda path: pq.write_table(canonical_table().slice(0, 0), path), [], "a header but no row of quotes"),
         (without("bid"), [], "needs the column bid"),
         (renamed("ask", "ask_price"), [], "'ask' is perhaps 'ask_price'"),
@@ -486,7 +486,7 @@ def test_linear_and_inverse_options_of_one_volatility_give_one_surface(volgrad, 
     rows = pq.read_table(tmp_path / "out" / "surfaces.parquet").to_pylist()
     assert [row["settlement"] for row in rows] == ["inverse"] * 3 + ["linear"] * 3
     for inverse, linear in zip(rows[:3], rows[3:], strict=True):
-        np.testing.assert_allclose(inverse["total_variance"], linear["total_variance"], rtol=1e-5)
+        np.testing.assert_allclose(inverse["parameters"], linear["parameters"], rtol=1e-5)
 
 
 def test_a_chain_without_a_usable_quote_is_told_and_the_others_are_fitted(volgrad, tmp_path):
@@ -517,7 +517,8 @@ def test_a_question_about_another_chain_is_answered_by_nan_with_its_reason(volgr
 
 
 WRONG = [
-    (["--model", "essvi"], 'invalid value "essvi" for --model. Choose from: "local-vol".'),
+    (["--model", "surface-net"], 'value "surface-net" for --model. Choose from: "local-vol", "essvi", "ssvi", "svi".'),
+    (["--model", "essvi", "--history", "2"], "history = 2 has no use with model essvi"),
     (["--model", "local-vo"], 'Did you mean "local-vol"?'),
     (["--optimizer", "adma"], 'Did you mean "adam"?'),
     (["--bach", "3"], "Did you mean --batch?"),
@@ -685,3 +686,29 @@ def test_a_recorded_snapshot_is_fitted_and_answered(volgrad, shared_data, tmp_pa
     assert answers.select(KEYS).equals(query)
     # the query is about the first snapshot of the month, which is outside the window
     assert summary_of(tmp_path / "out")["predictions"]["unanswered"] == {"no_chain": query.num_rows}
+
+
+# Kinds of surfaces
+
+
+@pytest.mark.parametrize("model", ["essvi", "ssvi", "svi"])
+def test_every_kind_of_surface_is_fitted_written_and_read_back(volgrad, tmp_path, model):
+    table = next(iter(simulate(5, 1, BITCOIN))).quotes
+    path = written(tmp_path / "quotes.parquet", table)
+    done = volgrad("fit", path, "--out", tmp_path / "out", "--model", model)
+    assert (done.code, done.err) == (0, ""), done
+    told = summary_of(tmp_path / "out")
+    assert told["model"] == model
+    chain = told["chains"][0]
+    assert chain["model"] == model
+    clean = chain["certificate"]["clean"]
+    assert clean or model == "svi"
+    assert f"free of arbitrage: {int(clean)} of 1 published surface" in done.out
+    said = [note for note in told["notes"] if "raw SVI" in note]
+    assert len(said) == (0 if clean else 1)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert ("all 1 certificates are clean" in page) == clean
+    surfaces = front_door.load_surfaces(tmp_path / "out")
+    again = front_door.fit(table, model=model)
+    key = next(iter(surfaces))[:2]
+    assert surfaces.implied_vol(*key, 0.1, 0.1) == again.implied_vol(*key, 0.1, 0.1)

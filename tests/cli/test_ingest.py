@@ -1,6 +1,7 @@
 """`volgrad ingest`: what it prints and writes, and how bad input ends."""
 
 import json
+import os
 from datetime import timedelta
 
 import pyarrow.csv
@@ -63,6 +64,21 @@ def test_nothing_to_store_is_wrong_input(volgrad, tmp_path, content, said):
     assert "q.csv" in done.err
     assert said in done.err
     assert len(done.err.splitlines()) == 1
+
+
+def test_where_every_row_is_rejected_the_code_says_so_and_nobody_is_sent_to_fit(volgrad, tmp_path):
+    pq.write_table(canonical_table(strike=lambda _: -1.0), tmp_path / "q.parquet")
+    done = volgrad("ingest", tmp_path / "q.parquet", "--out", tmp_path / "store")
+    assert done.code == 1
+    assert f"{2 * ROWS} bad_strike" in done.out
+    assert "volgrad fit" not in done.out
+
+
+def test_a_pipe_is_no_source(volgrad, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    done = volgrad("ingest", tmp_path / "pipe", "--out", tmp_path / "store")
+    assert done.code == 2
+    assert "a pipe or device" in done.err
 
 
 def test_a_folder_of_something_else_is_left_alone(volgrad, tmp_path, source):

@@ -41,7 +41,7 @@ def written(path, table):
 
 def snapshot_table():
     """As the snapshot files are: volatilities in percent."""
-    return canonical_table(index=[1.0] * (2 * ROWS), delta=[0.5] * (2 * ROWS), mark_iv=lambda _: 65.0)
+    return canonical_table(instrument=lambda _: "x", index=lambda _: 1.0, mark_iv=lambda _: 65.0)
 
 
 def updates(count=60, first=0):
@@ -75,12 +75,18 @@ def updates(count=60, first=0):
     return "\n".join([*lines, ""])
 
 
-@pytest.mark.parametrize("name", ["quotes.parquet", "quotes.csv.gz"])
-@pytest.mark.parametrize("table", [canonical_table, snapshot_table, lambda: table_of(ticker_rows())])
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [
+        (canonical_table, "quotes.parquet"),
+        (canonical_table, "quotes.csv.gz"),
+        (snapshot_table, "quotes.parquet"),
+        (snapshot_table, "quotes.csv.gz"),
+        (lambda: table_of(ticker_rows()), "quotes.parquet"),
+    ],
+)
 def test_chains_of_a_store_are_those_of_its_sources(tmp_path, table, name):
     source = written(tmp_path / name, table())
-    if name.endswith(".gz") and "cycle" in table().column_names:
-        pytest.skip("a CSV of tickers is a stream of updates, not a 5-minute file")
     done = ingest([source], tmp_path / "store")
     (taken,) = done.taken
     assert taken.rows == taken.stored + taken.duplicates + taken.rejected.total()
@@ -158,7 +164,7 @@ def test_a_source_that_fails_leaves_nothing_and_the_others_are_stored(tmp_path):
 def test_a_swap_of_units_is_refused_before_anything_is_stored(tmp_path, table, said):
     with pytest.raises(UnitsError, match=said):
         ingest([table()], tmp_path / "store")
-    assert Store.open(tmp_path / "store").describe() == ()
+    assert not (tmp_path / "store").exists()
 
 
 def test_where_no_source_can_be_read_that_is_said_and_no_row_is_stored(tmp_path):
@@ -166,7 +172,55 @@ def test_where_no_source_can_be_read_that_is_said_and_no_row_is_stored(tmp_path)
     (tmp_path / "header.csv").write_text("ts,ccy,expiry,strike,cp,bid,ask\n")
     with pytest.raises(EmptyInputError, match=r"empty\.csv: the file is empty.* Nor could 1 more be read"):
         ingest([tmp_path / "empty.csv", tmp_path / "header.csv"], tmp_path / "store")
-    assert Store.open(tmp_path / "store").describe() == ()
+    assert not (tmp_path / "store").exists()
+    good = ingest([canonical_table()], tmp_path / "store").store
+    with pytest.raises(EmptyInputError):
+        ingest([tmp_path / "empty.csv"], tmp_path / "store")
+    assert Store.open(tmp_path / "store").describe() == good.describe()
+    with pytest.raises(ValueError, match="holds rows"):
+        good.remove_empty()
+
+
+def updates_of(bid, ask, underlying):
+    """A session in which a book frame and a ticker of the same millisecond have the same best prices."""
+    name, stamp = "BTC-30JAN26-99000-C", 1767690000000
+    book = {"type": "snapshot", "timestamp": stamp, "instrument_name": name, "change_id": 1}
+    book |= {"bids": [["new", bid, 1.0]], "asks": [["new", ask, 1.0]]}
+    ticker = {"timestamp": stamp, "instrument_name": name, "underlying_price": underlying, "underlying_index": "x"}
+    ticker |= {"best_bid_price": bid, "best_bid_amount": 1.0, "best_ask_price": ask, "best_ask_amount": 1.0}
+    ticker |= {"mark_price": bid, "mark_iv": 60.0, "index_price": underlying, "open_interest": 1.0, "state": "open"}
+    frames = [(f"book.{name}.raw", book), (f"ticker.{name}.raw", ticker)]
+    return "".join(
+        json.dumps({"jsonrpc": "2.0", "method": "subscription", "params": {"channel": channel, "data": data}}) + "\n"
+        for channel, data in frames
+    )
+
+
+def test_a_row_that_says_more_is_another_row(tmp_path):
+    (tmp_path / "session.jsonl").write_text(updates_of(0.05, 0.06, 90_000.0))
+    (taken,) = ingest(tmp_path / "session.jsonl", tmp_path / "store").taken
+    assert (taken.rows, taken.duplicates) == (taken.stored, 0)
+    for source in ("session.jsonl", "store"):
+        assert read_quotes(tmp_path / source).table["underlying"].to_pylist() == [90_000.0]
+
+
+def test_a_source_of_several_kinds_is_read_as_from_its_file(tmp_path):
+    """Tickers after a book summary: chains are still drawn of the first, and of the second alone."""
+    summary = {"instrument_name": "BTC-30JAN26-99000-C", "creation_timestamp": 1767690000000, "bid_price": 0.05}
+    summary |= {"ask_price": 0.06, "mark_price": 0.055, "mark_iv": 60.0, "underlying_price": 9e4, "volume": 0.0}
+    summary |= {"base_currency": "BTC", "quote_currency": "BTC", "open_interest": 1.0, "underlying_index": "x"}
+    lines = [json.dumps([summary]), *updates(40).splitlines()]
+    (tmp_path / "mixed.jsonl").write_text("\n".join([*lines, ""]))
+    ingest([tmp_path / "mixed.jsonl"], tmp_path / "store")
+    ours, theirs = (build(read_quotes(tmp_path / source)) for source in ("store", "mixed.jsonl"))
+    assert_same_chains(ours.chains, theirs.chains)
+    assert len(ours.refused) == len(theirs.refused)
+
+
+def test_rejections_of_tables_without_a_name_add_up(tmp_path):
+    bad = table_of([quote() | {"strike": -1.0}, quote()])
+    done = ingest([bad, table_of([quote() | {"strike": -2.0}])], tmp_path / "store")
+    assert done.all_rejections() == [{"source": "table", "reason": "bad_strike", "count": 2}]
 
 
 def test_a_store_is_no_source_and_its_own_files_are_none(tmp_path):

@@ -282,7 +282,11 @@ def test_cycles_are_what_a_window_counts_for_tickers():
 def test_snapshots_name_linear_instruments():
     table = snapshot_table()
     names = [f"BTC_USDC-30JAN26-{i}-C" if i % 2 else f"BTC-30JAN26-{i}-C" for i in range(1, table.num_rows + 1)]
-    quotes = read_quotes(table.set_column(table.column_names.index("instrument"), "instrument", pa.array(names)))
+    table = table.set_column(table.column_names.index("instrument"), "instrument", pa.array(names))
+    unit = np.array([90_000.0 if "_USDC" in name else 1.0 for name in names])  # linear premiums are dollars
+    for side in ("bid", "ask"):
+        table = table.set_column(table.column_names.index(side), side, pa.array(table[side].to_numpy() * unit))
+    quotes = read_quotes(table)
     assert quotes.table["settlement"].to_pylist()[:2] == ["linear", "inverse"]
 
 

@@ -59,10 +59,9 @@ def naive(table):
     chains = {}
     for ccy in ("BTC", "ETH"):
         mine = [row for _, row in rows if row["ccy"] == ccy]
-        final = max((_us(row["ts"]) for row in mine), default=0)
         steps = sorted({-(-int(stamps[i]) // EVERY) for i, row in rows if row["ccy"] == ccy})
         for step in steps:
-            cycle = min(step * EVERY, final)
+            cycle = step * EVERY
             latest = {}
             for row in mine:
                 if _us(row["ts"]) <= step * EVERY:
@@ -71,7 +70,7 @@ def naive(table):
             chains[ccy, cycle] = {
                 strike: row["bid"]
                 for strike, row in latest.items()
-                if _us(row["ts"]) > fresh_after or (cycle - _us(row["ts"]) <= 3 * EVERY and cycle < _us(row["expiry"]))
+                if cycle - _us(row["ts"]) <= 3 * EVERY and (cycle < _us(row["expiry"]) or _us(row["ts"]) > fresh_after)
             }
     return chains
 
@@ -121,3 +120,32 @@ def test_the_step_is_read_as_users_write_it():
     assert Drawing.of("1h") == Drawing(3_600_000_000, 3 * 3_600_000_000)
     with pytest.raises(InputError, match="--every is 'often'"):
         Drawing.of("often", "--every")
+
+
+def test_rows_a_little_out_of_order_change_nothing_and_later_ones_are_counted_late():
+    table = updates([1, 12, 9, 30], [0, 0, 1, 0], [0] * 4)
+    chains, _, _ = draw(table, [2])
+    assert chains == draw(table, [])[0]
+    assert [sorted(chain.values()) for _, chain in sorted(chains.items())] == [[0.0, 2.0], [1.0, 2.0], [2.0, 3.0]]
+    snapshots = Snapshots(DRAWING)
+    snapshots.add(table.slice(3), np.zeros(1, np.int8))
+    assert snapshots.add(table.slice(0, 1), np.zeros(1, np.int8)).late == 1
+
+
+def test_a_row_older_than_the_limit_is_in_no_chain_however_late_it_comes():
+    table = updates([100, 1, 101], [0, 1, 0], [0] * 3)
+    for cuts in ([], [1], [2], [1, 2]):
+        assert all(1.0 not in chain.values() for chain in draw(table, cuts)[0].values() if chain != {2e4: 1.0})
+
+
+def test_files_that_overlap_by_a_little_are_one_stream_and_the_same_time_again_joins_its_chains():
+    first, second = updates([1, 8, 21], [0, 1, 0], [0] * 3), updates([20.5, 28, 44], [1, 0, 1], [0] * 3)
+    snapshots = Snapshots(DRAWING)
+    drawn = [snapshots.add(first, np.zeros(3, np.int8))]
+    snapshots = snapshots.fork()
+    drawn += [snapshots.add(second, np.zeros(3, np.int8)), snapshots.finish()]
+    stamps = [stamp for one in drawn for stamp in stamp_us(one.table["cycle"]).tolist()]
+    assert sorted({(stamp - START_US) // EVERY for stamp in stamps}) == [1, 3, 5]
+    snapshots = snapshots.fork()
+    again = snapshots.add(updates([2, 9, 44], [2, 2, 2], [0] * 3), np.zeros(3, np.int8))
+    assert {(stamp - START_US) // EVERY for stamp in stamp_us(again.table["cycle"]).tolist()} == {1}

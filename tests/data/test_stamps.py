@@ -77,3 +77,19 @@ def test_a_bare_date_is_eight_o_clock_of_an_expiry_and_midnight_else():
 def test_the_first_bad_cell_is_named_where_none_may_be_bad():
     with pytest.raises(SchemaError, match="q: column ts holds 'soon' in row 1, expected a time such as"):
         stamp(column(["2026-01-06T08:00:00Z", "soon"]), "ts", "q")
+
+
+def test_what_a_cell_says_does_not_depend_on_its_neighbours():
+    cells = ["2026-03-27", "2026-03-27T10:30:00Z", "2026-03-27 09:00:00", None, "soon"]
+    alone = [stamps(pa.chunked_array([[cell]], pa.string()), "expiry", "q").column[0].as_py() for cell in cells]
+    assert stamps(pa.chunked_array([cells]), "expiry", "q").column.to_pylist() == alone
+    assert [at and at.hour for at in alone] == [8, 10, 9, None, None]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.timestamp("ns")])
+def test_expiries_at_midnight_are_told(kind):
+    midnight = pa.chunked_array([["2026-03-27 00:00:00", "2026-04-24 00:00:00"]]).cast(kind)
+    read = stamps(midnight, "expiry", "q")
+    assert [at.hour for at in read.column.to_pylist()] == [0, 0]
+    assert "every expiry stands at 00:00 UTC" in read.note
+    assert "00:00" not in (stamps(midnight, "ts", "q").note or "")

@@ -9,7 +9,10 @@ from volgrad.market.clock import clock_years
 from volgrad.models.grid import NODES
 from volgrad.models.local_vol import Frame, Prior, frame, slice_time_values
 from volgrad.models.slices import PUBLISHED, SlicedSurface, extended, slice_variance
+from volgrad.models.ssvi import EssviCoordinates, SsviCoordinates, SsviSlices
+from volgrad.models.ssvi_surface import EssviSurface, SsviSurface
 from volgrad.models.surface import Surface
+from volgrad.models.svi import SviSurface
 
 TS_US = 1_767_604_650_000_000  # 2026-01-05 09:17:30 UTC
 YEARS = np.array([2 / 24, 1.0, 4.0, 11.0, 32.0, 81.0, 263.0]) / 365.0
@@ -91,3 +94,64 @@ def local_vol_surface(vol: float = 0.6, seed: int | None = None, scale: float = 
 def flat_slices(vol: float = 0.6) -> SlicedSurface:
     """Slices without a smile, of one volatility in the variance clock."""
     return sliced(np.repeat((vol**2 * clock())[:, None], PUBLISHED_NODES.size, axis=1))
+
+
+def listed(years: np.ndarray = YEARS) -> dict:
+    """What every listed surface holds."""
+    reach = np.minimum(0.6 * np.sqrt(years), 0.5)
+    forward = 90_000.0 * np.exp(0.05 * years)
+    return {"ts_us": TS_US, "expiry_years": years, "forward_usd": forward, "quoted": reach[:, None] * np.array([-2, 2])}
+
+
+def essvi_coordinates(vol: float = 0.6, years: np.ndarray = YEARS, padding: int = 2) -> EssviCoordinates:
+    """Coordinates of eSSVI around one volatility in the variance clock."""
+    growth = np.append(np.diff(vol**2 * clock(years), prepend=0.0), np.full(padding, 0.01))
+    return EssviCoordinates(growth, np.arange(growth.size) < years.size)
+
+
+def ssvi_coordinates(vol: float = 0.6, years: np.ndarray = YEARS, padding: int = 2) -> SsviCoordinates:
+    """Coordinates of SSVI around one volatility in the variance clock."""
+    return SsviCoordinates(essvi_coordinates(vol, years, padding).growth, np.asarray(years.size - 1))
+
+
+def slices_at(coordinates, variables, count: int = YEARS.size) -> SsviSlices:
+    """The slices of coordinates, without padding, as numpy arrays."""
+    return SsviSlices(*(np.asarray(values)[:count] for values in coordinates.slices(variables)))
+
+
+def usual_slices(vol: float = 0.6) -> SsviSlices:
+    """Smiles of one kind: a third of the way to the steepest curve, a little skewed."""
+    theta = vol**2 * clock()
+    return SsviSlices(theta, np.full(theta.size, -0.2), 0.7 * np.sqrt(theta))
+
+
+@cache
+def essvi_surface(seed: int | None = None, scale: float = 0.5) -> EssviSurface:
+    """Usual smiles, or random ones around them."""
+    coordinates = essvi_coordinates()
+    variables = coordinates.variables(usual_slices())
+    if seed is not None:
+        variables = variables + scale * np.random.default_rng(seed).standard_normal(variables.size)
+    return EssviSurface(**slices_at(coordinates, variables)._asdict(), **listed())
+
+
+@cache
+def ssvi_surface(seed: int | None = None, scale: float = 0.5) -> SsviSurface:
+    """Usual smiles, or random ones around them."""
+    coordinates = ssvi_coordinates()
+    variables = coordinates.variables(usual_slices())
+    if seed is not None:
+        variables = variables + scale * np.random.default_rng(seed).standard_normal(variables.size)
+    theta, rho, psi = slices_at(coordinates, variables)
+    power = float(np.log(psi[-1] / psi[0]) / np.log(theta[-1] / theta[0]))
+    eta = float(psi[0] / theta[0] ** power)
+    return SsviSurface(theta=theta, rho=float(rho[0]), eta=eta, gamma=1.0 - power, **listed())
+
+
+@cache
+def svi_surface() -> SviSurface:
+    """Raw SVI slices that are those of the usual SSVI, and so free of arbitrage (Gatheral and Jacquier, eq. 4.2)."""
+    theta, rho, psi = usual_slices()
+    root = np.sqrt(1.0 - rho**2)
+    raw = (0.5 * theta * (1.0 - rho**2), 0.5 * psi, rho, -rho * theta / psi, root * theta / psi)
+    return SviSurface(parameters=np.column_stack(raw), **listed())

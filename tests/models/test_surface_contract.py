@@ -10,13 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.discovery import concrete_subclasses
-from tests.models.examples import Flat, Svi, flat_slices, local_vol_surface
+from tests.models.examples import Flat, Svi, essvi_surface, flat_slices, local_vol_surface, ssvi_surface, svi_surface
 from tests.tasks.chains import simulated
 from volgrad.market import black
 from volgrad.market.implied import implied_total_volatility
 from volgrad.models.joining import join
 from volgrad.models.slices import SlicedSurface
+from volgrad.models.ssvi_surface import EssviSurface, SsviSurface
 from volgrad.models.surface import Surface
+from volgrad.models.svi import SviSurface
 from volgrad.simulate.truth import TrueSurface
 
 #: One clean example or more of each class; add a line for a new surface. None = not tested, with the reason beside it.
@@ -27,6 +29,9 @@ FACTORIES: dict[type[Surface], dict[str, Callable[[], Surface]]] = {
         "random": lambda: join(local_vol_surface(0.6, 3, 0.3))[0],
         "without a smile": flat_slices,
     },
+    EssviSurface: {"usual": essvi_surface, "random": lambda: essvi_surface(5, 0.3)},
+    SsviSurface: {"usual": ssvi_surface, "random": lambda: ssvi_surface(5, 0.3)},
+    SviSurface: {"without arbitrage": svi_surface},
     TrueSurface: {"calm": lambda: simulated()[0].truth, "shaken": lambda: simulated()[1].truth},
     Flat: {"flat": lambda: Flat(0.5)},
     Svi: {"svi": lambda: Svi(0.04, 0.1, -0.3, 0.0, 0.4)},

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tests.tasks.chains import chain_of, simulated_chains
 from volgrad.models.local_vol import Prior
-from volgrad.tasks.framing import Shape, blank, frame_chain, ladder_size
+from volgrad.tasks.fit import MODELS
+from volgrad.tasks.framing import frame_chain, ladder_size
 
 
 @given(st.integers(1, 500), st.lists(st.integers(1, 100), min_size=1, max_size=6, unique=True))
@@ -47,15 +48,19 @@ def test_rows_are_the_quotes_in_their_own_order():
     assert all(np.all(np.isfinite(leaf)) for leaf in rows)
 
 
-@pytest.mark.parametrize("days", [(30.0,), (2.0, 9.0, 30.0), (1.0, 2.0, 3.0, 8.0, 15.0, 29.0, 60.0)])
-def test_chains_of_one_rung_share_a_shape_and_it_can_be_told_beforehand(days):
-    framed = frame_chain(chain_of(lambda k, tau: 0.6 + 0.1 * k**2, days), Prior())
-    shape = Shape(framed.data.clusters, *framed.task.frame.factor.shape)
-    made = blank(shape)
-    ready = (framed.task, framed.data, np.zeros(shape.variables))
-    assert jax.tree.structure(made) == jax.tree.structure(ready)
-    for one, other in zip(jax.tree.leaves(made), jax.tree.leaves(ready), strict=True):
-        assert (np.shape(one), np.asarray(one).dtype) == (np.shape(other), np.asarray(other).dtype)
+@pytest.mark.parametrize("model", [kind() for kind in MODELS.values()], ids=lambda model: model.name)
+def test_chains_of_one_rung_share_a_shape(model):
+    """So that one compiled program serves them."""
+    shapes = set()
+    for days, strikes in (((2.0, 9.0, 30.0), 7), ((3.0, 11.0, 50.0), 8)):
+        chain = chain_of(lambda k, tau: 0.6 + 0.1 * k**2, days, strikes=strikes)
+        framed = model.frame(chain, (), 1.0)
+        start, warm = model.start(framed, chain, None)
+        assert not warm
+        leaves, tree = jax.tree.flatten((framed.task, framed.data, start))
+        shapes.add((tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves)))
+        assert int(framed.data.mask.sum()) == chain.n_rows
+    assert len(shapes) == 1
 
 
 def test_the_prior_leans_on_earlier_chains_where_they_speak():

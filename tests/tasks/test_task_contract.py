@@ -16,8 +16,11 @@ from volgrad.learning.batching.batch import Batch, take
 from volgrad.learning.training.state import mean_loss
 from volgrad.learning.training.task import LeastSquares, Task, gauss_newton
 from volgrad.models.local_vol import Prior
+from volgrad.tasks.closed_form import Essvi, Ssvi, Svi
 from volgrad.tasks.framing import frame_chain
+from volgrad.tasks.ssvi import SsviTask
 from volgrad.tasks.surface import SurfaceTask
+from volgrad.tasks.svi import SviTask
 
 
 class Subject(NamedTuple):
@@ -38,9 +41,23 @@ def skewed(k, tau):
     return 0.6 - 0.2 * k / np.sqrt(tau) * 0.3 + 0.1 * k**2
 
 
+def wings_subject(model) -> Subject:
+    framed = model.frame(chain_of(skewed, (2.0, 9.0, 30.0), strikes=7), (), 1.0)
+    assert not framed.data.mask.all()
+    return Subject(*jax.tree.map(jnp.asarray, (framed.task, framed.data)))
+
+
+def expiry_subject() -> Subject:
+    """The second expiry of a chain."""
+    framed = Svi().frame(chain_of(skewed, (2.0, 9.0, 30.0), strikes=7), (), 1.0)
+    return Subject(*jax.tree.map(lambda leaf: jnp.asarray(leaf)[1], (framed.task, framed.data)))
+
+
 #: One subject or more of each class; add a line for a new task.
 FACTORIES: dict[type[Task], dict[str, Callable[[], Subject]]] = {
     SurfaceTask: {"chain": lambda: surface_subject(chain_of(skewed, (2.0, 9.0, 30.0), strikes=7))},
+    SsviTask: {"essvi": lambda: wings_subject(Essvi()), "ssvi": lambda: wings_subject(Ssvi())},
+    SviTask: {"expiry": expiry_subject},
     Regression: {"line": lambda: Subject(Regression(), data(20, 28))},
     Logistic: {"labels": lambda: Subject(Logistic(), data(20, 28))},
     Gaussian: {"likelihood": lambda: Subject(Gaussian(), data(20, 28))},

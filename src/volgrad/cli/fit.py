@@ -33,12 +33,13 @@ def fit(  # noqa: PLR0913 - a parameter an option
     /,
     *,
     out: Path,
-    model: Literal["local-vol"] = "local-vol",
+    model: Literal["local-vol", "essvi", "ssvi", "svi"] = "local-vol",
     predict: Path | None = None,
     grid: Path | None = None,
     from_: Annotated[str | None, Parameter(name="--from")] = None,
     to: str | None = None,
     underlying: Annotated[list[str] | None, Parameter(negative=())] = None,
+    every: str = "5m",
     history: int = 0,
     warm: Annotated[bool, Parameter(negative=())] = False,
     optimizer: Literal["auto", "lm", "adam", "sgd"] = "auto",
@@ -50,7 +51,7 @@ def fit(  # noqa: PLR0913 - a parameter an option
     report_chains: Annotated[list[str] | None, Parameter(negative=())] = None,
     common: CommonOptions = CommonOptions(),
 ) -> int:
-    """Fit a certified arbitrage-free volatility surface to every chain of quotes.
+    """Fit a certified volatility surface to every chain of quotes, free of arbitrage but for --model svi.
 
     Writes surfaces.parquet, summary.json, rejections.json and report.html to OUT, and the answers to --predict and
     --grid. A chain without a usable quote is named and left out. Exit code 1 if some chain's fit failed; everything
@@ -59,11 +60,13 @@ def fit(  # noqa: PLR0913 - a parameter an option
     Parameters
     ----------
     quotes
-        Quote files (Parquet, Arrow, CSV) or folders of them.
+        Stores, files of any kind that volgrad ingest reads, or folders of them.
     out
         Folder for the results; made if need be.
     model
-        Kind of surface.
+        Kind of surface: local-vol (the closest to quotes), essvi and ssvi (closed forms of three numbers an expiry, and
+        of one and three more; all three are free of arbitrage), or svi (raw SVI an expiry, which may have arbitrage:
+        certificate and report say where).
     predict
         Query file: ts, ccy, expiry, strike, cp (and split); answered in predictions.parquet.
     grid
@@ -74,14 +77,16 @@ def fit(  # noqa: PLR0913 - a parameter an option
         Last time or day to use, included.
     underlying
         Only these underlyings, such as BTC or BTC,ETH; may be repeated.
+    every
+        Time from one chain to the next where quotes are single updates (tickers, sessions, Tardis).
     history
-        Let each fit lean on the previous N chains of the same underlying and split.
+        Let each fit lean on the previous N chains of the same underlying and split (local-vol alone).
     warm
         Begin each fit from the previous chain of the same underlying and split.
     optimizer
         auto is lm (Levenberg-Marquardt), which reaches the optimum first.
     batch
-        Quotes a step: a number, or auto (the whole chain).
+        Quotes a step (svi: of each expiry): a number, or auto (the whole chain).
     steps_csv
         Write the loss after each pass over a chain's quotes to this file.
     threads
@@ -100,14 +105,16 @@ def fit(  # noqa: PLR0913 - a parameter an option
     from volgrad.data import build, read_grid, read_query, read_quotes
     from volgrad.tasks.desk import require_chains
 
-    options = work.FitOptions(optimizer=optimizer, batch=_batch(batch), warm=warm, history=history, seed=_seed(seed))
+    options = work.FitOptions(
+        model=model, optimizer=optimizer, batch=_batch(batch), warm=warm, history=history, seed=_seed(seed)
+    )
     if report_chains and not report:
         raise InputError("--report-chains names chains to show in the report: leave --no-report out")
     files = FitFiles(out, predict, grid, steps_csv, report)
     sources = files.check(quotes)
     asked = None if predict is None else read_query(predict)
     asked_grid = None if grid is None else read_grid(grid)
-    read = read_quotes(sources, from_=from_, to=to, underlying=underlying)
+    read = read_quotes(sources, from_=from_, to=to, underlying=underlying, every=every)
     built = build(read)
     require_chains(built, read)
     fitted = []

@@ -33,7 +33,7 @@ def ingest(
     books (JSON, JSON lines, CSV), recorded WebSocket sessions, Tardis options_chain, ccxt, OKX, Bybit, Binance, any
     table in the canonical columns; plain or compressed. Each is stored whole or not at all; rows that are there
     already are no new rows. Writes rejections.json to the store: every row that was not stored, by source and reason.
-    Exit code 1 if some source had to be set aside; the others are stored all the same.
+    Exit code 1 if some source had to be set aside (the others are stored all the same), or no row could be stored.
 
     Args:
         sources: Files, or folders of them.
@@ -43,21 +43,16 @@ def ingest(
     refuse_misspelt_variables()
     began = time.perf_counter()
     runtime.start()
-    import msgspec
-
-    from volgrad.data import replacing
     from volgrad.data.ingest import ingest as work
 
     with _rows_so_far(quiet=common.json) as advance:
         done = work(list(sources), out, underlying=underlying, progress=advance)
-    with replacing(out / "rejections.json") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(done.all_rejections()), indent=1))
     seconds = time.perf_counter() - began
     if common.json:
         print_json(_told(done, out, seconds))
     else:
         _show(done, out, seconds)
-    return 1 if done.set_aside else 0
+    return 1 if done.set_aside or not any(one.already or one.stored or one.duplicates for one in done.taken) else 0
 
 
 @contextmanager
@@ -141,7 +136,10 @@ def _show(done: "Ingested", out: Path, seconds: float) -> None:
     rows = sum(one.rows for one in read)
     if rows and seconds > 0:
         say(f"read {rows:,} rows in {seconds:.1f} s")
-    say(f"look at it: volgrad describe {out}; fit it: volgrad fit {out} --out results")
+    if any(one.dataset.value == "quotes" for one in done.store.describe()):
+        say(f"look at it: volgrad describe {out}; fit it: volgrad fit {out} --out results")
+    else:
+        say(f"{out}: no quotes so far")
 
 
 def _show_rejections(done: "Ingested", some: Callable[[list[str]], None]) -> None:

@@ -15,6 +15,7 @@ from volgrad.data.filters import Extent, Window, chain_stamps
 from volgrad.data.schema import Dataset, SourceKind
 from volgrad.data.snapshots import Drawing
 from volgrad.data.store import Scanned, Store
+from volgrad.data.store.identity import KIND
 from volgrad.data.stream import stream
 from volgrad.errors import DamagedError, EmptyInputError, ForeignError
 
@@ -75,8 +76,8 @@ def from_store(
     for table in _in_order(scan):
         found = True
         names, origin = text_codes(table["source"])
-        kinds, kind = text_codes(table["kind"])
-        rows = table.drop_columns(["source", "kind"])
+        kinds, kind = text_codes(table[KIND])
+        rows = table.drop_columns(["source", KIND])
         for code, name in enumerate(kinds):
             mine = kind == code
             part = rows if mine.all() else rows.filter(pa.array(mine))
@@ -88,7 +89,9 @@ def from_store(
         there = "; ".join(str(Extent(frozenset([one.underlying]), one.from_us, one.to_us)) for one in held)
         asked = f" is left {asked}" if (asked := window.describe()) else " is there"
         raise EmptyInputError(f"{path}: no row of quotes{asked}; there is {there or 'none at all'}.", file=path)
-    quarantined += [Quarantined(f"{path}/{one.part}", str(one), DamagedError) for one in store.damaged]
+    for one in store.damaged:
+        file = f"{path / one.part}"
+        quarantined.append(Quarantined(file, str(one).removeprefix(f"{file}: "), DamagedError))
 
 
 def _in_order(scan: Iterator[Scanned]) -> Iterator[pa.Table]:
@@ -107,16 +110,8 @@ def _in_order(scan: Iterator[Scanned]) -> Iterator[pa.Table]:
 
 
 def _sorted(parts: list[Scanned]) -> pa.Table:
-    tables = [one.table.append_column("kind", _kinds(one)) for one in parts]
-    table = pa.concat_tables(tables, promote_options="default").unify_dictionaries()
+    table = pa.concat_tables([one.table for one in parts], promote_options="default").unify_dictionaries()
     stamps = stamp_us(chain_stamps(table))
     if np.all(stamps[1:] >= stamps[:-1]):
         return table
     return table.take(pa.array(np.argsort(stamps, kind="stable")))
-
-
-def _kinds(scanned: Scanned) -> pa.ChunkedArray:
-    """Kind of each row's source."""
-    kinds = pa.array([one.kind for one in scanned.sources], pa.string())
-    chunks = [pa.DictionaryArray.from_arrays(chunk.indices, kinds) for chunk in scanned.table["source"].chunks]
-    return pa.chunked_array(chunks).unify_dictionaries()

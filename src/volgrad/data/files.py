@@ -51,7 +51,9 @@ def expand(path: str | Path) -> list[Path]:
     where = Path(path)
     if not where.exists():
         raise InputError(f"{where}: no such file or directory; check the path.", file=str(where))
-    if not where.is_dir() or is_store(where):
+    if not where.is_dir() and not where.is_file():
+        raise InputError(f"{where}: a pipe or device; a source is read more than once: save it as a file.", file=where)
+    if where.is_file() or is_store(where):
         return [where]
     inside = sorted(p for p in where.rglob("*") if p.is_file() and not _hidden(p.relative_to(where)))
     files = [p for p in inside if p.name.lower().endswith(SUFFIXES) and not _is_truth(p)]

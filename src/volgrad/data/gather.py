@@ -131,7 +131,8 @@ class Gathered:
             self.notes.append(
                 f"chains are drawn from {stream.updates:,} single updates, one every "
                 f"{format_duration(self._drawing.every_us)} (--every): {stream.superseded:,} updates were replaced by "
-                f"later ones before; {stream.stale:,} times an option was left out as nothing new was said of it"
+                f"later ones before; {stream.late:,} came too late for theirs; {stream.stale:,} times an option was "
+                "left out as nothing new was said of it"
             )
         table = pa.concat_tables([part for part, _ in self._kept], promote_options="default").unify_dictionaries()
         origin = table[_ORIGIN].to_numpy()
@@ -150,6 +151,7 @@ class _Stream:
     updates: int = 0
     superseded: int = 0
     stale: int = 0
+    late: int = 0
 
     def fork(self) -> "_Stream":
         """A copy for the next source, which may fail."""
@@ -168,6 +170,7 @@ class _Stream:
     def _counted(self, drawn: Drawn) -> Drawn:
         self.superseded += drawn.superseded
         self.stale += drawn.stale
+        self.late += drawn.late
         return drawn
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Int
@@ -17,8 +18,10 @@ from volgrad.data.columns import text_codes
 from volgrad.data.files import expand, is_table
 from volgrad.data.reasons import Reason
 from volgrad.data.store import Store, Writer, is_store
+from volgrad.data.store.identity import KIND
 from volgrad.data.store.layout import is_underlying
 from volgrad.data.stream import stream
+from volgrad.data.write import replacing
 from volgrad.errors import EmptyInputError, InputError
 
 __all__ = ["Ingested", "SetAside", "Taken", "ingest"]
@@ -91,7 +94,7 @@ def ingest(
     """Read every source into the store at `out`, which is made if need be.
 
     A source that is damaged, foreign or in the wrong unit is set aside by name, nothing of it is stored, and the others
-    are read. Rows that the store has already are no new rows.
+    are read. Rows that the store has already are no new rows. `rejections.json` in the store lists what was rejected.
 
     Args:
         sources: paths (files or folders) and tables with `__arrow_c_stream__` (pyarrow, Polars, pandas, DuckDB), one or
@@ -119,7 +122,8 @@ def ingest(
     listed = _listed([sources] if is_table(sources) or isinstance(sources, str | Path) else list(sources), out)
     taken: list[Taken] = []
     aside: list[SetAside] = []
-    store = Store.open(out) if is_store(out) else Store.create(out)
+    made = not is_store(out)
+    store = Store.create(out) if made else Store.open(out)
     with store.writer() as writer:
         waiting = 0
         for item in listed:
@@ -133,13 +137,18 @@ def ingest(
             if waiting > _COMMIT_ROWS:
                 writer.commit()
                 waiting = 0
-        if not taken:
-            first = aside[0].error
-            more = f" Nor could {len(aside) - 1} more be read." if len(aside) > 1 else ""
-            raise type(first)(f"{first}{more}", file=first.file)
         writer.commit()
         notes = tuple(writer.notes)
-    return Ingested(taken, aside, Store.open(out), notes)
+    if not taken:
+        if made:
+            store.remove_empty()
+        first = aside[0].error
+        more = f" Nor could {len(aside) - 1} more be read." if len(aside) > 1 else ""
+        raise type(first)(f"{first}{more}", file=first.file)
+    done = Ingested(taken, aside, Store.open(out), notes)
+    with replacing(out / "rejections.json") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(done.all_rejections()), indent=1))
+    return done
 
 
 def _records(of: Iterable[tuple[str, Mapping[str, int]]]) -> list[dict[str, str | int]]:
@@ -186,8 +195,8 @@ def _take(item: Any, name: str, writer: Writer, underlying: str | None, progress
             block = _named(block, told)
             sound = _judge(block, told)
             if sound.size:
-                whole = sound.size == block.table.num_rows
-                added = writer.add(block.dataset, block.table if whole else block.table.take(pa.array(sound)))
+                rows = block.table if sound.size == block.table.num_rows else block.table.take(pa.array(sound))
+                added = writer.add(block.dataset, rows.append_column(KIND, _constant(block.kind.value, sound.size)))
                 told.stored += added.rows
                 told.duplicates += added.duplicates
             progress(name, told.rows)
@@ -232,6 +241,10 @@ def _judge(block: Canonical, told: Taken) -> Int[np.ndarray, " sound"]:
     for code in np.flatnonzero(counts[1:]) + 1:
         told.rejected[Reason(int(code)).label] += int(counts[code])
     return np.flatnonzero(block.reason == 0)
+
+
+def _constant(text: str, rows: int) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([text], pa.string()))
 
 
 def _digest(path: Path) -> str:

@@ -7,7 +7,7 @@ kind          recognised by                                                     
               ``strike_price``
 ``ticker5m``  ``instrument_name`` and ``timestamp_ms`` or ``cycle``                   percent
 ``ticker``    ``instrument_name`` and ``best_bid_price`` or ``best_ask_price``        percent
-``snapshot``  the canonical names and two of instrument, index, delta, vega, vol24h  percent
+``snapshot``  the canonical names, instrument, and one of index, delta, vega, vol24h percent
 ``prepared``  the canonical names with forward, tau_years, log_moneyness and         fraction
               ``bucket`` or ``tick_low``
 ``updates``   the canonical names with ``sequence`` and without ``cycle``             fraction
@@ -27,7 +27,7 @@ from volgrad.errors import ForeignError, SchemaError
 __all__ = ["Layout", "canonical_layout", "recognise"]
 
 _OWN_NAMES = {column.name: column.name for column in CANONICAL}
-_SNAPSHOT_MARKS = {"instrument", "index", "delta", "vega", "vol24h"}
+_SNAPSHOT_MARKS = {"index", "delta", "vega", "vol24h"}
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def _nearest(found: set[str], kind: SourceKind | None) -> Layout:
 
 
 def _canonical_kind(found: set[str]) -> SourceKind:
-    if len(_SNAPSHOT_MARKS & found) >= 2:
+    if "instrument" in found and _SNAPSHOT_MARKS & found:
         return SourceKind.SNAPSHOT
     if {"forward", "tau_years", "log_moneyness"} <= found and {"bucket", "tick_low"} & found:
         return SourceKind.PREPARED

@@ -24,6 +24,9 @@ __all__ = ["Drawing", "Drawn", "Snapshots"]
 # How old a row may be: in steps, and at least. Assumption: the exchange sends a ticker whenever the forward moves, so
 # that a quarter of an hour without one is a gap and not a quiet option.
 _OLDEST_STEPS, _OLDEST_US = 3, 15 * 60 * 1_000_000
+# How far out of order rows may be before they are late: half a step, at most this. Assumption: feeds are out of order
+# by milliseconds, day files that overlap by seconds.
+_SLACK_US = 10 * 1_000_000
 _DAY_US = 86_400_000_000
 _BEFORE_ALL = np.iinfo(np.int64).min
 
@@ -80,19 +83,21 @@ class Drawn:
         reason: codes of what was wrong with a row by itself.
         superseded: rows that a later one of the same option replaced before a chain was drawn.
         stale: options dropped because no row came for too long, or because they expired without another.
+        late: rows that came after their chain had been drawn; they wait for the next one.
     """
 
     table: pa.Table
     reason: Int[np.ndarray, " rows"]
-    superseded: int
-    stale: int
+    superseded: int = 0
+    stale: int = 0
+    late: int = 0
 
 
 class Snapshots:
-    """Draws chains while updates come in: blocks of any size, of one underlying or several, each in order of time.
+    """Draws chains while updates come in: blocks of any size, of one underlying or several.
 
-    A row older than a chain that is already drawn waits for the next one. There is no chain at a step in which nothing
-    was said about its underlying: a gap in a recording stays a gap.
+    Rows of an underlying come in order of time, or nearly: a chain is drawn when a row half a step (at most 10 s) later
+    has come. There is no chain at a step in which nothing was said about its underlying: a gap stays a gap.
     """
 
     def __init__(self, drawing: Drawing) -> None:
@@ -101,14 +106,14 @@ class Snapshots:
         self._streams: dict[str, _Stream] = {}
 
     def add(self, table: pa.Table, reason: Int[np.ndarray, " rows"]) -> Drawn:
-        """Take a block and give the chains that are complete: those before the step of their underlying's last row."""
+        """Take a block and give the chains that are complete."""
         stamps = stamp_us(table["ts"])
         names, codes = text_codes(table["ccy"])
         sound = (reason == 0) & (stamps != NO_STAMP) & (codes >= 0)
         wrong = np.flatnonzero(~sound)
         every = self._drawing.every_us
         spoilt = _with_cycle(table.take(pa.array(wrong)), -(-stamps[wrong] // every) * every, stamps[wrong] == NO_STAMP)
-        drawn = [Drawn(spoilt, reason[wrong], 0, 0)]
+        drawn = [Drawn(spoilt, reason[wrong])]
         for code, name in enumerate(names):
             rows = np.flatnonzero(sound & (codes == code))
             if rows.size:
@@ -129,10 +134,7 @@ class Snapshots:
         return other
 
     def finish(self) -> Drawn | None:
-        """Each underlying's open chain, at the time of its last row, as nothing is known of what came after.
-
-        None where there was no row.
-        """
+        """What is open, as if rows of a later time had come; None where there was no row."""
         return _together([one.finish() for one in self._streams.values()]) if self._streams else None
 
 
@@ -146,7 +148,7 @@ class _Stream:
         self._held_option = np.zeros(0, np.int64)
         self._held_step = np.zeros(0, np.int64)
         self._done = _BEFORE_ALL
-        self._latest_us = _BEFORE_ALL
+        self._first_us, self._latest_us = np.iinfo(np.int64).max, _BEFORE_ALL
         self._between = False  # whether the next row is another source's first
 
     def fork(self) -> "_Stream":
@@ -156,26 +158,30 @@ class _Stream:
         return other
 
     def starts_again(self, table: pa.Table) -> bool:
-        """Whether the first rows of another source are of a time that was seen already."""
-        return self._between and int(stamp_us(table["ts"]).min()) < self._latest_us
+        """Whether another source begins with a time that was seen already, and does not just overlap a little."""
+        first = int(stamp_us(table["ts"]).min())
+        back = first < self._latest_us - self._drawing.oldest_us or first <= self._first_us
+        return self._between and back and first < self._latest_us
 
     def add(self, table: pa.Table) -> Drawn:
         every = self._drawing.every_us
         stamps = stamp_us(table["ts"])
         self._between = False
         option, step = self._options(table), -(-stamps // every)
+        self._first_us = min(self._first_us, int(stamps.min()))
         self._latest_us = max(self._latest_us, int(stamps.max()))
-        step = np.maximum(step, self._done + 1) if self._done > _BEFORE_ALL else step
+        late = int((step <= self._done).sum())
+        step = np.maximum(step, self._done)  # a late row is known from now on, but makes no chain
         kept = _latest(option, step, stamps)
         rows = table.take(pa.array(kept))
         self._held = rows if self._held is None else _joined([self._held, rows])
         self._held_option = np.append(self._held_option, option[kept])
         self._held_step = np.append(self._held_step, step[kept])
-        drawn = self._draw(-(-self._latest_us // every), None)
-        return replace(drawn, superseded=drawn.superseded + table.num_rows - kept.size)
+        drawn = self._draw(-(-(self._latest_us - min(every // 2, _SLACK_US)) // every))
+        return replace(drawn, superseded=drawn.superseded + table.num_rows - kept.size, late=late)
 
     def finish(self) -> Drawn:
-        return self._draw(np.iinfo(np.int64).max, self._latest_us)
+        return self._draw(np.iinfo(np.int64).max)
 
     def _options(self, table: pa.Table) -> Int[np.ndarray, " rows"]:
         """Number of the option of each row, the same in all blocks."""
@@ -194,29 +200,30 @@ class _Stream:
             found[place] = self._numbers.setdefault(option, len(self._numbers))
         return found[inverse]
 
-    def _draw(self, before: int, stamp_of_last: int | None) -> Drawn:
+    def _draw(self, before: int) -> Drawn:
         """Chains of all steps below `before`, and what is held afterwards."""
         held = self._held
         assert held is not None
         stamps, expiries = stamp_us(held["ts"]), stamp_us(held["expiry"])
         latest = np.full(len(self._numbers), -1, np.int64)
-        standing = np.flatnonzero(self._held_step <= self._done)
+        known = np.flatnonzero(self._held_step <= self._done)
+        standing = known[_latest(self._held_option[known], np.zeros(known.size, np.int64), stamps[known])]
         latest[self._held_option[standing]] = standing
         every = np.flatnonzero((self._held_step > self._done) & (self._held_step < before))
         waiting = every[_latest(self._held_option[every], self._held_step[every], stamps[every])]
         waiting = waiting[np.argsort(self._held_step[waiting], kind="stable")]
         steps, first = np.unique(self._held_step[waiting], return_index=True)
         picked, cycles = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-        superseded, stale = every.size - waiting.size, 0
+        superseded, stale = every.size - waiting.size + known.size - standing.size, 0
         for step, new in zip(steps.tolist(), np.split(waiting, first[1:]) if steps.size else (), strict=True):
             replaced = latest[self._held_option[new]]
             new = new[(replaced < 0) | (stamps[replaced] <= stamps[new])]
             superseded += replaced.size - new.size
             latest[self._held_option[new]] = new
-            cycle = step * self._drawing.every_us if stamp_of_last is None else stamp_of_last
+            cycle = step * self._drawing.every_us
             rows = latest[latest >= 0]
-            dead = (cycle - stamps[rows] > self._drawing.oldest_us) | (expiries[rows] <= cycle)
-            dead &= self._held_step[rows] < step
+            expired = (expiries[rows] <= cycle) & (self._held_step[rows] < step)  # a new row is told by its reason
+            dead = (cycle - stamps[rows] > self._drawing.oldest_us) | expired
             stale += int(dead.sum())
             latest[self._held_option[rows[dead]]] = -1
             rows = rows[~dead]
@@ -240,6 +247,7 @@ def _together(drawn: list[Drawn]) -> Drawn:
         np.concatenate([one.reason for one in drawn]),
         sum(one.superseded for one in drawn),
         sum(one.stale for one in drawn),
+        sum(one.late for one in drawn),
     )
 
 

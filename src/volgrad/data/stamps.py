@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from jaxtyping import Bool
 
 from volgrad.data.columns import (
@@ -23,6 +22,7 @@ __all__ = ["EXPECTED", "Stamps", "stamp", "stamps"]
 
 EXPECTED = "a time such as 2026-01-02T08:00:00Z"
 EIGHT_O_CLOCK_US = 8 * 3_600_000_000
+_DAY_US = 86_400_000_000
 _MICROS = {"s": 1_000_000, "ms": 1000, "us": 1}
 _LATEST_US = 10**17  # the year 5138: later stamps are damage
 _NO_TEXT = pa.scalar(None, pa.string())
@@ -80,8 +80,10 @@ def stamps(column: pa.ChunkedArray, name: str, source: str, epoch: str | None = 
     if pa.types.is_date(dtype):
         return _of_dates(column, name, source)
     if pa.types.is_timestamp(dtype):
-        note = None if dtype.tz else f"{source}: {name} has no time zone, taken as UTC"
-        return Stamps(_utc(column.cast(pa.timestamp("us", tz=dtype.tz), safe=False)), note)
+        notes = [] if dtype.tz else [f"{source}: {name} has no time zone, taken as UTC"]
+        taken = _utc(column.cast(pa.timestamp("us", tz=dtype.tz), safe=False))
+        notes += [_midnight(name, source)] if name == "expiry" and _at_midnight(taken) else []
+        return Stamps(taken, "; ".join(notes) or None)
     raise SchemaError(
         f"{source}: column {name} holds {dtype}, expected a timestamp (ms, us or ns) or ISO 8601 text; "
         f"cast it first, e.g. pyarrow.compute.cast(column, pyarrow.timestamp('ms', 'UTC')).",
@@ -126,15 +128,29 @@ def _of_text(column: pa.ChunkedArray, name: str, source: str) -> Stamps:
 def _distinct(entries: pa.ChunkedArray, name: str, source: str) -> Stamps:
     entries = compute("utf8_trim_whitespace", entries)
     entries = compute("if_else", compute("equal", entries, ""), _NO_TEXT, entries)
-    if compute("all", matches(entries, _DATE), options=pc.ScalarAggregateOptions(min_count=1)).as_py():
-        dates, bad = _castable(entries, pa.date32())
-        return _marked(_of_dates(dates, name, source), entries, bad)
-    zoned = matches(entries, _ZONED)
-    naive_text = compute("if_else", zoned, _NO_TEXT, entries)
+    bare, zoned = matches(entries, _DATE), matches(entries, _ZONED)
+    dates, bad_dates = _castable(compute("if_else", bare, entries, _NO_TEXT), pa.date32())
+    day = _of_dates(dates, name, source)
     with_zone, bad = _castable(compute("if_else", zoned, entries, _NO_TEXT), STAMP_TYPE)
+    naive_text = compute("if_else", compute("or", bare, zoned), _NO_TEXT, entries)
     without, worse = _castable(naive_text, pa.timestamp("us"))
-    note = f"{source}: {name} has no time zone, taken as UTC" if without.null_count < len(without) else None
-    return _marked(Stamps(compute("coalesce", _utc(with_zone), _utc(without)), note), entries, bad | worse)
+    notes = [day.note] if dates.null_count < len(dates) else []
+    notes += [f"{source}: {name} has no time zone, taken as UTC"] if without.null_count < len(without) else []
+    notes += [_midnight(name, source)] if name == "expiry" and _at_midnight(without) else []
+    read = Stamps(
+        compute("coalesce", _utc(with_zone), _utc(without), day.column), "; ".join(filter(None, notes)) or None
+    )
+    return _marked(read, entries, bad | worse | bad_dates)
+
+
+def _at_midnight(column: pa.ChunkedArray) -> bool:
+    """Whether all stamps that there are stand at 00:00."""
+    stamps = column.cast(pa.int64()).drop_null().to_numpy()
+    return bool(stamps.size and np.all(stamps % _DAY_US == 0))
+
+
+def _midnight(name: str, source: str) -> str:
+    return f"{source}: every {name} stands at 00:00 UTC, taken as it is; where these are dates the exchange means 08:00"
 
 
 def _marked(read: Stamps, entries: pa.ChunkedArray, bad: Bool[np.ndarray, " rows"]) -> Stamps:

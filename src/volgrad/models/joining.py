@@ -15,8 +15,9 @@ from volgrad.models.certificate import (
     grid_g,
 )
 from volgrad.models.slices import CARRIED, LINEAR, MIXED, SlicedSurface
+from volgrad.models.surface import ListedSurface
 
-__all__ = ["certificate_times", "join"]
+__all__ = ["certificate_reach", "certificate_times", "join"]
 
 _PARTS = (0.25, 0.5, 0.75)
 _REACHES = (6.0, 4.0, 3.0, 2.0, 1.0, LINEAR, MIXED)
@@ -31,14 +32,19 @@ def certificate_times(expiry_years: Float64[np.ndarray, " expiries"]) -> Float64
     return np.sort(np.concatenate([expiry_years, *inner, *outer]))
 
 
+def certificate_reach(surface: ListedSurface) -> float:
+    """How far out in log-moneyness a surface is certified."""
+    wide = _DEVIATIONS * float(np.sqrt(surface.total_variance(0.0, surface.expiry_years[-1])))
+    return max(_K_REACH, 1.02 * float(np.abs(surface.quoted).max()), min(wide, _K_WIDEST))
+
+
 def join(surface: SlicedSurface) -> tuple[SlicedSurface, Certificate]:
     """The surface with each interval carried as far out as it is clean, and its certificate.
 
     An interval that is not clean (butterfly inside it, or calendar across it) gives way to linear total variance from
     the wings inwards, rung by rung, and at last to linear premiums.
     """
-    wide = _DEVIATIONS * float(np.sqrt(surface.theta[-1]))
-    reach_k = max(_K_REACH, 1.02 * float(np.abs(surface.quoted).max()), min(wide, _K_WIDEST))
+    reach_k = certificate_reach(surface)
     times = certificate_times(surface.expiry_years)
     certificate = certify(surface, times, reach_k)
     if certificate.clean or surface.expiry_years.size < 2:

@@ -20,7 +20,7 @@ from volgrad.market.clock import carried_level, carried_smile, clock_years, smil
 from volgrad.market.implied import total_volatility_from_time_value
 from volgrad.market.instruments import YEAR_US
 from volgrad.models.grid import NODES, cardinal, interpolate, spline_curvature
-from volgrad.models.surface import Surface
+from volgrad.models.surface import ListedSurface
 from volgrad.runtime import double_precision
 
 __all__ = ["CARRIED", "LINEAR", "MIXED", "PUBLISHED", "SlicedSurface", "extended", "slice_variance"]
@@ -66,7 +66,7 @@ def extended(
 
 
 @dataclass(frozen=True, eq=False)
-class SlicedSurface(Surface):
+class SlicedSurface(ListedSurface):
     """Total variance on the published nodes of each listed expiry, and how to join them.
 
     Attributes:
@@ -118,10 +118,6 @@ class SlicedSurface(Surface):
         nodal, share = np.full((times.size, _K.size), np.nan), np.ones(times.size)
         nodal[alive], share[alive] = self._at_times(times[alive])
         return nodal, share
-
-    def forward(self, expiry_years: ArrayLike) -> Float64[np.ndarray, "..."]:
-        """Forward at any time, dollars: log-linear between expiries, flat outside them."""
-        return np.exp(np.interp(np.asarray(expiry_years), self.expiry_years, np.log(self.forward_usd)))
 
     @cached_property
     def _curvature(self) -> Float64[np.ndarray, "expiries published"]:

@@ -10,7 +10,7 @@ from jaxtyping import ArrayLike, Float64
 from volgrad.market import arbitrage, black
 from volgrad.runtime import double_precision
 
-__all__ = ["Surface"]
+__all__ = ["ListedSurface", "Surface"]
 
 _STEP = 1e-3  # of the standard deviation, for derivatives in log-moneyness
 
@@ -68,3 +68,23 @@ class Surface(abc.ABC):
         volatility = np.sqrt(self.total_variance(k, tau))
         lower = -k / volatility - 0.5 * volatility  # d2
         return self.durrleman_g(k, tau) * np.exp(-0.5 * lower**2) / (np.sqrt(2.0 * np.pi) * volatility)
+
+
+class ListedSurface(Surface):
+    """A surface that was fitted to the listed expiries of one chain.
+
+    Attributes:
+        ts_us: time of the surface, microseconds since 1970 UTC.
+        expiry_years: ACT/365, ascending, > 0. Shape: (expiries,).
+        forward_usd: of each expiry, dollars. Shape: (expiries,).
+        quoted: outermost log-moneyness that was quoted: low, high. Shape: (expiries, 2).
+    """
+
+    ts_us: int
+    expiry_years: Float64[np.ndarray, " expiries"]
+    forward_usd: Float64[np.ndarray, " expiries"]
+    quoted: Float64[np.ndarray, "expiries 2"]
+
+    def forward(self, expiry_years: ArrayLike) -> Float64[np.ndarray, "..."]:
+        """Forward at any time, dollars: log-linear between expiries, flat outside them."""
+        return np.exp(np.interp(np.asarray(expiry_years), self.expiry_years, np.log(self.forward_usd)))

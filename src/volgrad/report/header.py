@@ -16,6 +16,13 @@ __all__ = ["footing", "heading", "run_line", "tile"]
 
 _NAMED = 6  # chains that a tile names before it says "and so on"
 
+_KINDS = {
+    "local-vol": "local-volatility surfaces",
+    "essvi": "eSSVI surfaces",
+    "ssvi": "SSVI surfaces",
+    "svi": "raw SVI slices, which may have arbitrage",
+}
+
 
 def tile(name: str, value: str, more: str = "", tone: str = "") -> str:
     """A figure that is read at a glance; `value` and `more` are HTML."""
@@ -32,9 +39,9 @@ def heading(title: str, fitted: Sequence[FittedChain], version: str, refused: in
         first, last = (stamp_text(stamp).replace("T", " ") for stamp in (min(stamps), max(stamps)))
         when = f", {first} UTC" if first == last else f", {first} to {last} UTC"
     count = f"{len(fitted):,} chain{'' if len(fitted) == 1 else 's'}"
-    lead = (
-        f"{count} of {escape(ccys)} options{when}, fitted to {quotes:,} quotes." if fitted else "No chain was fitted."
-    )
+    kinds = " and ".join(sorted({_KINDS.get(one.model, one.model) for one in fitted}))
+    lead = f"{count} of {escape(ccys)} options{when}: {escape(kinds)}, fitted to {quotes:,} quotes."
+    lead = lead if fitted else "No chain was fitted."
     return f"""<p class="kicker">volgrad {escape(version)} · fit report</p>
 <h1>{escape(title)}</h1><p class="lead">{lead}</p>
 <dl class="tiles">{_tiles(fitted, refused)}</dl>"""

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from volgrad.models.slices import SlicedSurface
+from volgrad.models.surface import ListedSurface
 from volgrad.report.figure import expiry_colours, tenor_text
 from volgrad.simulate.comparison import TotalVariance
 from volgrad.tasks.fitted import FittedChain
@@ -52,7 +52,7 @@ class Shown:
     truth: TotalVariance | None = None
 
     @property
-    def surface(self) -> SlicedSurface:
+    def surface(self) -> ListedSurface:
         """The fitted surface; only for chains that have one."""
         assert self.fitted.surface is not None, "figures of the surface are drawn only where there is one"
         return self.fitted.surface

@@ -7,7 +7,7 @@ from jaxtyping import Float64
 
 from volgrad.market.chain import Chain
 from volgrad.models.certificate import Certificate
-from volgrad.models.slices import SlicedSurface
+from volgrad.models.surface import ListedSurface
 
 __all__ = ["FittedChain"]
 
@@ -29,14 +29,15 @@ class FittedChain:
         inside: share of the used quotes whose model price lies within bid and ask.
         rmse_vol_points: root mean square distance from the middle of the quotes, vol points.
         curve: quotes seen and mean loss, after each pass (of the last attempt).
-        shape: log local variance at the knots, by expiry (what a later chain starts from).
+        shape: what a later chain starts from, by expiry (local-vol: log local variance at the knots).
         freedom: share of the prior's standard deviations that the fit was left; below 1 where it first failed its
             certificate.
         model_iv: of the used quotes, a fraction. Shape: (rows,).
+        model: kind of surface, as `volgrad fit --model` takes it.
     """
 
     chain: Chain
-    surface: SlicedSurface | None
+    surface: ListedSurface | None
     certificate: Certificate | None
     status: str
     why: str
@@ -50,3 +51,4 @@ class FittedChain:
     shape: dict[int, Float64[np.ndarray, " knots"]] = field(default_factory=dict)
     freedom: float = 1.0
     model_iv: Float64[np.ndarray, " rows"] = field(default_factory=lambda: np.empty(0))
+    model: str = "local-vol"

@@ -4,7 +4,6 @@ Shapes are padded to a ladder so that few programs are compiled for chains of al
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -17,55 +16,18 @@ from volgrad.market.clock import clock_years
 from volgrad.market.instruments import YEAR_US
 from volgrad.models.grid import NODES, stencil
 from volgrad.models.levels import at_the_money_variance
-from volgrad.models.local_vol import Frame, Prior, frame
+from volgrad.models.local_vol import Prior, frame
 from volgrad.runtime import double_precision
+from volgrad.tasks.model import Framed
 from volgrad.tasks.surface import QuoteRows, SurfaceTask, pad_rows
 
-__all__ = ["Framed", "Shape", "blank", "diffused", "frame_chain", "ladder_size"]
+__all__ = ["NARROWEST", "diffused", "frame_chain", "ladder_size"]
 
 _EXPIRY_LADDER = (3, 6, 10, 12, 14, 20, 32, 48, 64)
 _ROW_LADDER = (48, 128, 256, 384, 512, 768, 1024, 1536, 2048, 4096)
 _LEAN = 0.9  # of the way from the mean shape to that of earlier chains (assumption)
-_NARROWEST = 1e-3  # half-spread in volatility under which a quote is no better than the surface (measured)
-
-
-class Framed(NamedTuple):
-    """A chain made ready for fitting.
-
-    task, data: what `learning.training.loop.fit` takes (numpy leaves).
-    expiries: which expiries of the chain have quotes; the frame holds these.
-    theta: at-the-money total variance by which each was scaled.
-    """
-
-    task: SurfaceTask
-    data: Batch
-    expiries: np.ndarray
-    theta: Float64[np.ndarray, " expiries"]
-
-
-class Shape(NamedTuple):
-    """What a program is compiled for: places for quotes, places for expiries, knots, variables."""
-
-    places: int
-    expiries: int
-    knots: int
-    variables: int
-
-
-def blank(shape: Shape) -> tuple[SurfaceTask, Batch, np.ndarray]:
-    """Task, data and variables of a shape, all zero (for compiling ahead of time)."""
-    places, expiries, knots, variables = shape
-    made = Frame(
-        np.zeros(expiries),
-        np.zeros((expiries, NODES.size, knots)),
-        np.zeros((expiries, knots)),
-        np.zeros((expiries, knots, variables)),
-        np.zeros(NODES.size),
-    )
-    column = np.zeros(places)
-    node = np.zeros((places, 4), np.int32)
-    rows = QuoteRows(np.zeros(places, np.int32), node, np.zeros((places, 4)), column, column, column, column)
-    return SurfaceTask(made, np.zeros(())), Batch(rows, np.zeros(places, bool), column), np.zeros(variables)
+#: Half-spread in volatility under which a quote is no better than the surface (measured).
+NARROWEST = 1e-3
 
 
 def ladder_size(count: int, ladder: tuple[int, ...]) -> int:
@@ -95,7 +57,7 @@ def frame_chain(chain: Chain, prior: Prior, shapes: Sequence[Mapping[int, np.nda
     if shapes:
         made = made._replace(mean=_leaning(np.asarray(made.mean), chain.expiry_us[expiries].tolist(), shapes))
     node, weight = stencil(chain.log_moneyness)
-    half_spread = np.maximum(chain.half_spread_iv, _NARROWEST)
+    half_spread = np.maximum(chain.half_spread_iv, NARROWEST)
     rows = QuoteRows(
         expiry.astype(np.int32),
         node,

@@ -7,11 +7,15 @@ import numpy as np
 
 import volgrad
 from volgrad.data import Built, Quotes, RefusedChain
+from volgrad.tasks.fit import MODELS
 from volgrad.tasks.fitted import FittedChain
 
 __all__ = ["chain_summary", "fit_summary", "stamp_text"]
 
-_USUAL_INSIDE = 0.85  # the lowest share seen on a whole recorded file is .988 (measured)
+_UNCLEAN = (
+    "raw SVI fits each expiry by itself and may have arbitrage: {count} of {all} surfaces have some, within an expiry "
+    "or between two, and are published with a certificate that says so (--model essvi and local-vol have none)"
+)
 
 
 def fit_summary(fitted: Sequence[FittedChain], built: Built, quotes: Quotes, more: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,7 +38,7 @@ def fit_summary(fitted: Sequence[FittedChain], built: Built, quotes: Quotes, mor
             }
             for one in built.left_out_expiries
         ],
-        "notes": [*_doubts(fitted), *_ignored(quotes), *built.notes],
+        "notes": [*_arbitrages(fitted), *_doubts(fitted), *_ignored(quotes), *built.notes],
         "chains": [chain_summary(one) for one in fitted] + [_refused(one) for one in built.refused],
     }
 
@@ -44,14 +48,24 @@ def _doubts(fitted: Sequence[FittedChain]) -> list[str]:
     published = [one for one in fitted if one.surface is not None]
     quotes = sum(one.chain.n_rows for one in published)
     inside = sum(one.inside * one.chain.n_rows for one in published) / max(quotes, 1)
-    if not published or inside >= _USUAL_INSIDE:
+    if not published:
+        return []
+    model = MODELS[published[0].model]
+    if inside >= model.doubtful_inside:
         return []
     doubt = (
-        f"only {100 * inside:.1f} % of the used quotes are met within bid and ask (97 to 99 % are usual): do not trust "
-        "these surfaces before you have checked that bid and ask are premiums (coin, or dollars where settlement is "
-        "linear), not percent, and that forward is that of each expiry"
+        f"only {100 * inside:.1f} % of the used quotes are met within bid and ask ({model.usual_inside} are usual): do "
+        "not trust these surfaces before you have checked that bid and ask are premiums (coin, or dollars where "
+        "settlement is linear), not percent, and that forward is that of each expiry"
     )
     return [doubt]
+
+
+def _arbitrages(fitted: Sequence[FittedChain]) -> list[str]:
+    """A sentence where surfaces are published whose certificate is not clean."""
+    published = [one for one in fitted if one.surface is not None]
+    unclean = sum(one.certificate is None or not one.certificate.clean for one in published)
+    return [_UNCLEAN.format(count=unclean, all=len(published))] if unclean else []
 
 
 def chain_summary(fitted: FittedChain) -> dict[str, Any]:
@@ -67,6 +81,7 @@ def chain_summary(fitted: FittedChain) -> dict[str, Any]:
         "fit_ms": fitted.fit_ms,
         "certificate_ms": fitted.certificate_ms,
         "warm": fitted.warm,
+        "model": fitted.model,
         "prior_freedom": fitted.freedom,
         "status": fitted.status,
         "why": fitted.why,
@@ -85,6 +100,7 @@ def _refused(one: RefusedChain) -> dict[str, Any]:
         "fit_ms": 0.0,
         "certificate_ms": 0.0,
         "warm": False,
+        "model": None,
         "prior_freedom": None,
         "status": "refused",
         "why": one.why,

@@ -1,60 +1,28 @@
 """A collection of published surfaces: asked by time and underlying, written to one file and read back."""
 
 import datetime
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import ArrayLike, Float64
 
-from volgrad.data import write_table
 from volgrad.errors import InputError
 from volgrad.market.black import Greeks
 from volgrad.market.chain import Chain
-from volgrad.models.grid import NODES
-from volgrad.models.slices import PUBLISHED, SlicedSurface
+from volgrad.models.surface import ListedSurface
 from volgrad.tasks.fitted import FittedChain
 from volgrad.tasks.summary import stamp_text
+from volgrad.tasks.surface_file import Entry, read_entries, write_entries
 
 __all__ = ["Surfaces", "load_surfaces"]
 
 _LARGEST_K, _LONGEST = 6.0, 10.0  # no listed strike is 400 times its forward, no option runs ten years
-_FORMAT = "2"
 _When = int | datetime.datetime | np.datetime64 | str
 # which split answers where none is named: never the one that saw the held-out quotes while another is there
 _PREFERRED = (None, "interp", "wing", "expiry", "full")
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-_SCHEMA = pa.schema(
-    [
-        ("ts", pa.timestamp("us", "UTC")),
-        ("ccy", pa.string()),
-        ("split", pa.string()),
-        ("settlement", pa.string()),
-        ("expiry", pa.timestamp("us", "UTC")),
-        ("expiry_years", pa.float64()),
-        ("forward", pa.float64()),
-        ("quoted_low", pa.float64()),
-        ("quoted_high", pa.float64()),
-        ("reach", pa.float64()),
-        ("total_variance", pa.list_(pa.float64())),
-    ],
-    metadata={"volgrad.surfaces": _FORMAT, "volgrad.nodes": json.dumps(NODES[PUBLISHED].tolist())},
-)
-
-
-class Entry(NamedTuple):
-    """One published surface and what it is found by; `expiry_us`: its expiries, microseconds since 1970 UTC."""
-
-    ts_us: int
-    ccy: str
-    split: str | None
-    settlement: str
-    surface: SlicedSurface
-    expiry_us: np.ndarray
 
 
 class Surfaces:
@@ -98,7 +66,7 @@ class Surfaces:
     def _sorted(self) -> list[Entry]:
         return [self._entries[key] for key in sorted(self._entries, key=lambda key: (*key[:2], key[2] or "", key[3]))]
 
-    def surface(self, ts: _When, ccy: str, split: str | None = None) -> SlicedSurface:
+    def surface(self, ts: _When, ccy: str, split: str | None = None) -> ListedSurface:
         """One surface.
 
         Raises:
@@ -166,77 +134,23 @@ class Surfaces:
 
     def write(self, path: str | Path) -> None:
         """Write all surfaces to one Parquet file, a row an expiry (atomically)."""
-        columns: dict[str, list[Any]] = {name: [] for name in _SCHEMA.names}
-        for one in self._sorted():
-            surface, count = one.surface, one.expiry_us.size
-            reach = surface.reach if surface.reach.size else np.full(max(count - 1, 0), np.inf)
-            columns["ts"] += [one.ts_us] * count
-            columns["ccy"] += [one.ccy] * count
-            columns["split"] += [one.split] * count
-            columns["settlement"] += [one.settlement] * count
-            columns["expiry"] += one.expiry_us.tolist()
-            columns["expiry_years"] += surface.expiry_years.tolist()
-            columns["forward"] += surface.forward_usd.tolist()
-            columns["quoted_low"] += surface.quoted[:, 0].tolist()
-            columns["quoted_high"] += surface.quoted[:, 1].tolist()
-            columns["reach"] += [*reach.tolist(), None][:count]
-            columns["total_variance"] += surface.variance.tolist()
-        arrays = [pa.array(columns[field.name], field.type) for field in _SCHEMA]
-        write_table(path, pa.Table.from_arrays(arrays, schema=_SCHEMA))
+        write_entries(path, self._sorted())
 
 
 def load_surfaces(path: str | Path) -> Surfaces:
     """Surfaces from the file that `Surfaces.write` made, or from a folder that holds `surfaces.parquet`.
 
     Raises:
-        InputError: no such file, not such a file, or one of another grid.
+        InputError: no such file, not such a file, or one of another version.
     """
     path = Path(path)
     path = path / "surfaces.parquet" if path.is_dir() else path
-    try:
-        table = pq.read_table(path, page_checksum_verification=True)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; `volgrad fit QUOTES --out DIR` writes DIR/surfaces.parquet") from error
-    except (pa.ArrowException, OSError) as error:
-        why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path}: not a readable Parquet file ({why}); fit the quotes again", file=path) from error
-    metadata = table.schema.metadata or {}
-    if metadata.get(b"volgrad.surfaces") != _FORMAT.encode():
-        raise InputError(
-            f"{path}: holds no surfaces of this version; give the surfaces.parquet of `volgrad fit`",
-            file=path,
-        )
-    if not np.array_equal(json.loads(metadata[b"volgrad.nodes"]), NODES[PUBLISHED]):
-        raise InputError(f"{path}: written on another grid of log-moneyness; fit the quotes again", file=path)
-    return Surfaces(_entries(table))
+    return Surfaces(read_entries(path))
 
 
-def _entry(chain: Chain, surface: SlicedSurface) -> Entry:
+def _entry(chain: Chain, surface: ListedSurface) -> Entry:
     used = chain.expiry_us[np.unique(chain.expiry_index)]
     return Entry(chain.ts_us, chain.ccy, chain.split, chain.settlement.value, surface, used)
-
-
-def _entries(table: pa.Table) -> Iterator[Entry]:
-    ts = table["ts"].cast(pa.int64()).to_pylist()
-    stamps = table["expiry"].cast(pa.int64()).to_numpy()
-    variance = np.array(table["total_variance"].to_pylist(), np.float64).reshape(table.num_rows, NODES[PUBLISHED].size)
-    number = {
-        name: table[name].to_numpy() for name in ("expiry_years", "forward", "quoted_low", "quoted_high", "reach")
-    }
-    keys = list(zip(ts, *(table[name].to_pylist() for name in ("ccy", "split", "settlement")), strict=True))
-    starts = [row for row in range(len(keys)) if row == 0 or keys[row] != keys[row - 1]]
-    for first, last in zip(starts, [*starts[1:], len(keys)][: len(starts)], strict=True):
-        rows = slice(first, last)
-        surface = SlicedSurface(
-            ts_us=keys[first][0],
-            expiry_years=number["expiry_years"][rows],
-            forward_usd=number["forward"][rows],
-            variance=variance[rows],
-            quoted=np.stack([number["quoted_low"][rows], number["quoted_high"][rows]], axis=1),
-            reach=number["reach"][rows][:-1].astype(np.float64),
-        )
-        ts_us, ccy, split, settlement = keys[first]
-        yield Entry(ts_us, ccy, split, settlement, surface, stamps[rows])
 
 
 def _check(k: ArrayLike, tau: ArrayLike, is_call: ArrayLike = True) -> None:

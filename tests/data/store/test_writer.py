@@ -260,7 +260,6 @@ def other_dictionaries(table):
         lambda table: table.append_column("cycle", pa.nulls(table.num_rows, STAMP)),
         lambda table: table.append_column("settlement", pa.array(["inverse"] * table.num_rows)),
         lambda table: table.append_column("bid_size", pa.nulls(table.num_rows)),
-        lambda table: table.drop_columns(["mark_iv"]),
     ],
     ids=[
         "same",
@@ -273,7 +272,6 @@ def other_dictionaries(table):
         "cycle",
         "settlement",
         "size",
-        "unmarked",
     ],
 )
 @pytest.mark.parametrize("block", [3, 1000])

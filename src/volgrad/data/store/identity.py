@@ -3,9 +3,8 @@
 =====================  ==============================================================================================
 dataset                identity
 =====================  ==============================================================================================
-quotes                 contract (ccy, expiry, strike, cp, settlement), ts, cycle, split, bid, ask, bid_size, ask_size
-trades                 trade_id, contract, ts; all columns where a row has no trade_id
-bars, volatility_index all columns
+trades                 trade_id, contract (ccy, expiry, strike, cp, settlement), ts
+others                 all columns but `kind`; so of trades without a trade_id
 =====================  ==============================================================================================
 
 Null, NaN and a column that is not there are the same; -0.0 is 0.0; no settlement is "inverse", as everywhere. The hash
@@ -27,11 +26,12 @@ from jaxtyping import Bool, Int, UInt64
 from volgrad.data.columns import stamp_us
 from volgrad.data.schema import Dataset
 
-__all__ = ["Lanes", "row_hashes"]
+__all__ = ["KIND", "Lanes", "row_hashes"]
+
+KIND = "kind"  # of the source that a row came in: how it is read, not what it says
 
 _CONTRACT = ("ccy", "expiry", "strike", "cp", "settlement")
-_QUOTE = (*_CONTRACT, "ts", "cycle", "split", "bid", "ask", "bid_size", "ask_size")
-_TRADE = (*_CONTRACT, "symbol", "instrument", "ts", "trade_id")
+_TRADE = (*_CONTRACT, "ts", "trade_id")
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio, odd
 _BLOCK = (
     1 << 14
@@ -62,9 +62,7 @@ def row_hashes(dataset: Dataset, table: pa.Table) -> Lanes:
     >>> (left.first == right.first).all() and (left.second == right.second).all()
     np.True_
     """
-    if dataset is Dataset.QUOTES:
-        return _hash(table, (name for name in _QUOTE if name in table.column_names))
-    everything = _hash(table, table.column_names)
+    everything = _hash(table, (name for name in table.column_names if name != KIND))
     if dataset is not Dataset.TRADES or "trade_id" not in table.column_names:
         return everything
     named = _hash(table, (name for name in _TRADE if name in table.column_names))

@@ -99,6 +99,19 @@ class Store:
             raise WorkError(f"{root}: no store could be made ({error.strerror or error}).") from error
         return cls.open(root, disk)
 
+    def remove_empty(self) -> None:
+        """Take away a store that holds nothing, and its folder where nothing else is in it.
+
+        Raises:
+            ValueError: it holds rows.
+        """
+        if self._manifest.parts:
+            raise ValueError(f"{self.path} holds rows: only an empty store can be removed")
+        for name in (*manifest_names(self.generation), LOCK):
+            (self.path / name).unlink(missing_ok=True)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
+
     @property
     def generation(self) -> int:
         """Commits since the store was made."""

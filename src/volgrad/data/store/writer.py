@@ -1,6 +1,7 @@
 """The one writer of a store: sources in, generations out."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,18 +133,19 @@ class Writer:
         source = self._current()
         before = self._ledger.sources.get(source.entry.id)
         partitions, read = source.partitions, source.read
-        whole = source.entry.whole
+        whole, rejected = source.entry.whole, Counter(rejections or {})
         if before is not None:
             partitions = partitions | set(before.partitions)
             if before.sha256 is None:  # it may be another table of the same name
                 read, whole = read + before.read, whole and before.whole
+                rejected.update(before.rejections)
         self._ledger.enter(
             msgspec.structs.replace(
                 source.entry,
                 read=read,
                 whole=whole,
                 partitions=tuple(sorted(partitions)),
-                rejections={reason: count for reason, count in (rejections or {}).items() if count},
+                rejections=dict(+rejected),
                 notes=tuple(notes),
             )
         )
