@@ -346,7 +346,7 @@ def all_of(**how):
         (renamed("ask", "ask_price"), [], "'ask' is perhaps 'ask_price'"),
         (changed(strike=lambda row: str(row["strike"]) + "x"), [], "strike"),
         (changed(mark_iv=lambda row: 65.0), [], "a canonical source holds volatilities as a fraction"),
-        (changed(mark_iv=lambda row: 0.65, delta=lambda row: 0.5, index=lambda row: 9e4), [], "multiply"),
+        (changed(mark_iv=lambda row: 0.65, instrument=lambda row: "x", index=lambda row: 9e4), [], "multiply"),
         (changed(settlement=lambda row: "linear"), [], "not dollars; give settlement = 'inverse'"),
         (all_dollars, [], "give a column settlement = 'linear'"),
         (changed(), ["--from", "2027-01-01"], "no row is left from 2027-01-01"),

@@ -230,7 +230,9 @@ def _log_forced(rho):
 
 def _least(one, other):
     """Below both of two positive numbers, by half of `_ROUND` at most."""
-    return 0.5 * (one + other - jnp.sqrt((one - other) ** 2 + _ROUND**2 * one * other))
+    root = jnp.sqrt((one - other) ** 2 + _ROUND**2 * one * other)
+    # half of `one + other - root`, without the difference: that drowns the lesser number where they are far apart
+    return 0.5 * (4.0 - _ROUND**2) * one * other / (one + other + root)
 
 
 def _most_psi(theta, rho):
