@@ -38,7 +38,7 @@ def ingest(
     Args:
         sources: Files, or folders of them.
         out: Folder of the store; made if need be, else added to.
-        underlying: Of bars and volatility indices that do not say it, such as BTC.
+        underlying: Such as BTC: of bars and volatility indices whose rows and file name do not say it.
     """
     refuse_misspelt_variables()
     began = time.perf_counter()

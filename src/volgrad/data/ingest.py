@@ -100,7 +100,7 @@ def ingest(
         sources: paths (files or folders) and tables with `__arrow_c_stream__` (pyarrow, Polars, pandas, DuckDB), one or
             a list of them.
         out: folder of the store; made if need be.
-        underlying: of sources that do not say it (index bars, a volatility index), such as BTC.
+        underlying: such as BTC, of bars and indices whose rows and file name do not say it.
         progress: called with a source's name and its rows so far.
 
     Raises:

@@ -1,6 +1,7 @@
 """Any source of quotes as a stream of canonical blocks; memory holds a few blocks, whatever the size of the source.
 
 >>> from datetime import datetime, timezone
+>>> import pyarrow as pa
 >>> now, then = datetime(2026, 1, 1, tzinfo=timezone.utc), datetime(2026, 3, 27, 8, tzinfo=timezone.utc)
 >>> quotes = pa.table({"ts": [now] * 3, "ccy": ["BTC"] * 3, "expiry": [then] * 3, "strike": [8e4, 9e4, 0.0],
 ...                    "cp": ["P", "C", "C"], "bid": [0.03, 0.05, 0.1], "ask": [0.04, 0.06, 0.2]})
@@ -10,18 +11,16 @@
 1 canonical [9]
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
 
 from volgrad.data import formats
 from volgrad.data.canonical import Canonical, Canonicaliser, piece_layout
 from volgrad.data.containers import Container, Opened, Pick, in_memory, open_container
 from volgrad.data.damage import damage
-from volgrad.data.formats.side import canonicalise_side
+from volgrad.data.formats.side import SideCanonicaliser
 from volgrad.data.layouts import recognise
 from volgrad.data.piece import Piece
 from volgrad.data.schema import Dataset, SourceKind
@@ -89,10 +88,10 @@ def _tabular(
     try:
         whole = recognise(container.names, source, kind)
     except (SchemaError, ForeignError):
-        decode = _decoder(container, source, underlying)
-        if decode is None:
+        reader = _reader(container, source, underlying)
+        if reader is None:
             raise
-        yield from _pieces(_decoded_tables(container, decode, pick), source)
+        yield from _pieces(_decoded_tables(container, reader, pick), source)
         return
     layout = whole.only(wanted)
     work = Canonicaliser(source, layout, whole.unused(container.names))
@@ -105,17 +104,18 @@ def _tabular(
         yield work.add(container.empty.select(layout.names), notes=container.notes)
 
 
-def _decoder(container: Container, source: str, underlying: str | None) -> Callable[[pa.Table], Piece] | None:
+def _reader(container: Container, source: str, underlying: str | None) -> formats.TableReader | None:
     try:
         return formats.tabular(container.names, source, underlying)
     except InputError as error:  # it cannot be told what the table is of: certainly not quotes
         raise ForeignError(str(error), file=source) from error
 
 
-def _decoded_tables(container: Container, decode: Callable[[pa.Table], Piece], pick: Pick) -> Iterator[Piece]:
+def _decoded_tables(container: Container, reader: formats.TableReader, pick: Pick) -> Iterator[Piece]:
     for block in container.read(Pick(None, {}, pick.rows)):
-        piece = decode(block.table)
+        piece = reader.add(block.table)
         yield piece._replace(malformed=piece.malformed + block.malformed)
+    yield from reader.finish()
 
 
 def _decoded(opened: Opened, source: str, underlying: str | None) -> Iterator[Canonical]:
@@ -126,17 +126,18 @@ def _decoded(opened: Opened, source: str, underlying: str | None) -> Iterator[Ca
 def _pieces(pieces: Iterator[Piece], source: str) -> Iterator[Canonical]:
     """Decoded pieces as canonical blocks; one source may hold several datasets and kinds."""
     works: dict[tuple[SourceKind, tuple[str, ...]], Canonicaliser] = {}
+    side = SideCanonicaliser(source)
     read = 0
     for piece in pieces:
         read += 1
         if piece.dataset is not Dataset.QUOTES:
-            yield canonicalise_side(piece, source)
+            yield side.add(piece)
             continue
         key = (piece.kind, tuple(piece.table.column_names))
         if key not in works:
             works[key] = Canonicaliser(source, piece_layout(piece, source))
         yield replace(works[key].add(piece.table, piece.malformed, piece.notes), extra=piece.extra)
-    for work in works.values():
+    for work in (*works.values(), side):
         work.finish()
     if not read:
         raise EmptyInputError(f"{source}: no record in it; nothing to read.", file=source)

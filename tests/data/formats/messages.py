@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from volgrad.data.canonical import canonicalise
-from volgrad.data.formats import decode
-from volgrad.data.formats.side import canonicalise_side
+from volgrad.data.formats import decode, tabular
+from volgrad.data.formats.side import SideCanonicaliser
 from volgrad.data.schema import Dataset
 
 OPTION = "BTC-27SEP24-40000-C"
@@ -69,7 +69,20 @@ def only(content, name="source", underlying=None):
 
 def canonical(piece, source="source"):
     """A piece in canonical columns."""
-    return canonicalise(piece, source) if piece.dataset is Dataset.QUOTES else canonicalise_side(piece, source)
+    if piece.dataset is Dataset.QUOTES:
+        return canonicalise(piece, source)
+    work = SideCanonicaliser(source)
+    done = work.add(piece)
+    work.finish()
+    return done
+
+
+def read_blocks(reader, *tables):
+    """What a reader makes of the blocks of a table, as one piece."""
+    pieces = [*(reader.add(table) for table in tables), *reader.finish()]
+    whole = pa.concat_tables([piece.table for piece in pieces], promote_options="default")
+    notes = tuple(dict.fromkeys(note for piece in pieces for note in piece.notes))
+    return pieces[0]._replace(table=whole, malformed=sum(piece.malformed for piece in pieces), notes=notes)
 
 
 def rows_of(table: pa.Table):
@@ -81,3 +94,23 @@ def reasons(done):
     """Reason -> rows."""
     codes, counts = np.unique(done.reason, return_counts=True)
     return dict(zip(codes.tolist(), counts.tolist(), strict=True))
+
+
+def read(columns, name, underlying=None):
+    """What is made of a table's columns, as one piece."""
+    reader = tabular(list(columns), name, underlying)
+    assert reader is not None
+    return read_blocks(reader, pa.table(columns))
+
+
+def table_of(*records):
+    """Records as columns."""
+    return {name: [record.get(name) for record in records] for name in records[0]}
+
+
+def in_blocks(piece, size):
+    """A piece in canonical columns, so many rows at a time."""
+    work = SideCanonicaliser("source")
+    for start in range(0, piece.table.num_rows, size):
+        work.add(piece._replace(table=piece.table.slice(start, size)))
+    work.finish()

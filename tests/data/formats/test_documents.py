@@ -8,7 +8,7 @@ import pytest
 from tests.data.formats.messages import OPTION, T0, canonical, only, pieces_of, reasons, rows_of, ticker
 from volgrad.data.reasons import Reason
 from volgrad.data.schema import Dataset, SourceKind
-from volgrad.errors import DamagedError, EmptyInputError, ForeignError, UnitsError
+from volgrad.errors import ForeignError, InputError, UnitsError
 
 SUMMARY = {
     "high": None, "low": None, "last": None, "instrument_name": "BTC-16JUN25-111000-P", "bid_price": 0.0435,
@@ -40,6 +40,7 @@ BINANCE_MARK = {
     "markIV": "1.45000000", "delta": "0.55937056", "riskFreeInterest": "0.1",
 }  # fmt: skip
 T_BYBIT = 1672376592395
+TOO_MANY = {"jsonrpc": "2.0", "error": {"code": 10028, "message": "too_many_requests"}, "usOut": 1733000000000000}
 
 
 def okx(*rows):
@@ -203,11 +204,6 @@ def test_a_time_around_the_answer_is_taken():
     assert not any("latest trade" in note for note in piece.notes)
 
 
-def test_rows_without_any_time_belong_to_no_chain():
-    done = canonical(only([BINANCE_MARK]))
-    assert reasons(done) == {Reason.BAD_TIMESTAMP: 1}
-
-
 def test_records_on_lines_of_their_own_are_gathered():
     piece = only(lines(*(SUMMARY | {"creation_timestamp": 1749938299495 + i} for i in range(50))))
     assert piece.table.num_rows == 50
@@ -259,27 +255,6 @@ def test_ccxt_settled_in_a_third_coin_is_left_out():
     assert only([ccxt("BTC/USD:ETH-240927-60000-C", {}, timestamp=T0)]).malformed == 1
 
 
-@pytest.mark.parametrize(
-    ("content", "error", "told"),
-    [
-        (b"PAR1", ForeignError, "neither JSON nor"),
-        (b'{"hello": "world"}', ForeignError, "no format of quotes"),
-        (b'{"a": 1}\n{"b": 2}', ForeignError, "lines of JSON"),
-        (b"[]", ForeignError, "no format of quotes"),
-        (b"[1, 2, 3]", ForeignError, "no format of quotes"),
-        (b'[{"instrument_name": "BTC", "tick_size": 1}]', ForeignError, "1 instruments without a price"),
-        (json.dumps([SUMMARY, SUMMARY]).encode()[:-200], DamagedError, "breaks off"),
-        (json.dumps([SUMMARY], indent=2).encode()[:-20], DamagedError, "breaks off"),
-        (b"[" * 100_000, DamagedError, "breaks off"),
-        (json.dumps({"jsonrpc": "2.0", "result": {"trades": []}}).encode(), ForeignError, "no format of quotes"),
-    ],
-)
-def test_what_is_no_document_says_so(content, error, told):
-    with pytest.raises(error, match=told) as caught:
-        pieces_of(content, "some.json")
-    assert "some.json" in str(caught.value)
-
-
 def test_a_line_that_is_cut_is_counted():
     content = lines([SUMMARY], [SUMMARY]) + b"\n" + json.dumps([SUMMARY]).encode()[:50]
     assert sum(piece.malformed for piece in pieces_of(content)) == 1
@@ -303,6 +278,26 @@ def test_trades_of_an_answer():
     assert (row["trade_id"], row["iv"], row["price"]) == ("197400889", pytest.approx(0.6154), 0.0165)
 
 
-def test_an_empty_recording_of_answers_says_so():
-    with pytest.raises(EmptyInputError):
-        pieces_of(b'wss://h <- 1626993723.7: {"a": 1}')
+def test_a_record_of_another_kind_in_an_array_is_counted_and_is_no_row():
+    trade = {"instrument_name": OPTION, "timestamp": T0, "trade_id": "1", "price": 0.1, "amount": 1.0, "iv": 55.0}
+    for content in ([ticker(), trade, SUMMARY], lines(ticker(), trade, {"result": SUMMARY})):
+        pieces = pieces_of(content)
+        assert sum(piece.table.num_rows for piece in pieces) == 1
+        assert sum(piece.malformed for piece in pieces) == 2
+
+
+def test_a_ticker_without_a_quote_is_a_row():
+    nothing = ticker(best_bid_price=None, best_ask_price=None, best_bid_amount=None, best_ask_amount=None)
+    assert only(lines(nothing, {"result": nothing})).table.num_rows == 2
+
+
+def test_bars_of_an_option_are_refused():
+    chart = {"ticks": [1733000000000], "open": [0.35], "high": [0.37], "low": [0.34], "close": [0.36], "volume": [1.0]}
+    with pytest.raises(ForeignError, match="bars of the option BTC-27DEC24-60000-C"):
+        pieces_of({"result": chart}, "charts/BTC-27DEC24-60000-C.json")
+    with pytest.raises(ForeignError, match="bars of the option"):
+        pieces_of({"instrument_name": "BTC-27DEC24-60000-C", "result": chart}, "btc.json")
+    named = only({"instrument_name": "ETH-PERPETUAL", "result": chart}, "chart.json")
+    assert rows_of(named.table)[0]["ccy"] == "ETH"
+    with pytest.raises(InputError, match=r"says ETH .* says BTC"):
+        pieces_of({"instrument_name": "ETH-PERPETUAL", "result": chart}, "chart.json", "BTC")

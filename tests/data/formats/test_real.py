@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 
-from tests.data.formats.messages import canonical, only, pieces_of, reasons, rows_of
+from tests.data.formats.messages import canonical, only, pieces_of, read_blocks, reasons, rows_of
 from volgrad.data.formats import SessionDecoder, tabular
 from volgrad.data.formats.lines import frame_of
 from volgrad.data.reasons import Reason
@@ -87,10 +87,10 @@ def test_instruments_are_no_quotes(shared_data):
     ],
 )
 def test_side_series(shared_data, name, dataset, rows, ccy):
-    table = pa.csv.read_csv(pa.BufferReader(unpacked(shared_data, name)))
+    table = pyarrow.csv.read_csv(pa.BufferReader(unpacked(shared_data, name)))
     reader = tabular(table.column_names, name)
     assert reader is not None
-    done = canonical(reader(table))
+    done = canonical(read_blocks(reader, table))
     assert (done.dataset, reasons(done)) == (dataset, {Reason.USED: rows})
     assert set(done.table["ccy"].to_pylist()) == {ccy}
     if dataset is Dataset.VOLATILITY_INDEX:

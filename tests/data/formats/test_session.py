@@ -84,7 +84,7 @@ def test_a_change_without_its_snapshot_is_no_row():
     session.frame(frame(f"incremental_ticker.{OPTION}", ticker(type="snapshot")))
     session.connected()
     session.frame(frame(f"incremental_ticker.{OPTION}", changed))
-    assert len(quotes(session)) == 1
+    assert [row["bid"] for row in quotes(session)] == [0.2155, None]
     assert balanced(session.account)
 
 
@@ -127,7 +127,9 @@ def test_a_gap_drops_that_book_alone_until_its_next_snapshot():
         book("change", 3, 2, bids=[["new", 0.035, 1.0]], name=other),
         book("snapshot", 20, bids=[["new", 0.052, 1.0]]),
     )
-    assert [row["bid"] for row in quotes(session)] == [0.05, 0.03, 0.035, 0.052]
+    rows = quotes(session)
+    assert [row["bid"] for row in rows] == [0.05, 0.03, None, 0.035, 0.052]
+    assert [row["instrument"] for row in rows] == [OPTION, other, OPTION, other, OPTION]
     assert dict(session.account.gaps) == {OPTION: 1}
     assert balanced(session.account)
     assert any("1 gaps in the order books of 1 instruments" in note for note in session.notes())
@@ -139,7 +141,7 @@ def test_a_broken_change_loses_its_book():
         book("change", 2, 1, bids=[["sideways", 0.06, 1.0]]),
         book("change", 3, 2, bids=[["new", 0.055, 1.0]]),
     )
-    assert [row["bid"] for row in quotes(session)] == [0.05]
+    assert [row["bid"] for row in quotes(session)] == [0.05, None]
     assert session.account.malformed == 1
     assert balanced(session.account)
 
@@ -275,3 +277,105 @@ def test_a_list_of_frames_is_a_session():
 def test_a_session_without_data_says_so():
     with pytest.raises(EmptyInputError, match="2 frames, of which 1"):
         pieces_of(b"wss://host/ws <-> 1626993723.4\n1626993723.5: {broken")
+
+
+def latest(session):
+    """What stands at the end: the row of the latest time, canonical."""
+    (piece,) = session.drain()
+    rows = rows_of(canonical(piece).table)
+    assert len({row["ts"] for row in rows}) == len(rows)
+    return max(rows, key=lambda row: row["ts"])
+
+
+def test_a_book_lost_to_a_gap_is_quoted_no_longer():
+    frames = [
+        frame(f"ticker.{OPTION}.raw", ticker()),
+        book("snapshot", 1, bids=[["new", 0.05, 1.0]], asks=[["new", 0.06, 2.0]], stamp=T0 + 10),
+        book("change", 9, 8, bids=[["new", 0.055, 1.0]], stamp=T0 + 20),
+    ]
+    row = latest(session_of(*frames))
+    assert [row[name] for name in ("bid", "ask", "bid_size", "ask_size", "bid_iv", "ask_iv")] == [None] * 6
+    assert (row["ts"].microsecond, row["underlying"]) == (652000, 39165.86)
+    # the new snapshot bears the time of the book's last change, which lies before the gap was seen
+    row = latest(session_of(*frames, book("snapshot", 9, bids=[["new", 0.055, 1.0]], stamp=T0 + 15)))
+    assert row["bid"] == 0.055
+
+
+def test_a_connection_ends_what_was_known_by_changes():
+    other = "BTC-27SEP24-50000-C"
+    session = session_of(
+        book("snapshot", 1, bids=[["new", 0.05, 1.0]]),
+        frame(f"ticker.{other}.raw", ticker(instrument_name=other, timestamp=T0 + 700)),
+    )
+    session.connected()
+    rows = quotes(session)
+    assert [(row["instrument"], row["bid"]) for row in rows] == [(OPTION, 0.05), (other, 0.2155), (OPTION, None)]
+    assert rows[2]["ts"] > rows[1]["ts"]
+    session.frame(book("snapshot", 1, bids=[["new", 0.05, 1.0]]))
+    (again,) = quotes(session)
+    assert (again["bid"], again["ts"] > rows[2]["ts"]) == (0.05, True)
+    session.connected()
+    session.connected()
+    assert len(quotes(session)) == 1
+
+
+def test_a_grouped_book_is_written_again_after_a_connection():
+    raw = {"timestamp": T0, "instrument_name": OPTION, "change_id": 5, "bids": [[0.05, 2.0]], "asks": [[0.06, 1.0]]}
+    session = session_of(frame(f"book.{OPTION}.none.10.100ms", raw))
+    session.connected()
+    session.frame(frame(f"book.{OPTION}.none.10.100ms", raw))
+    assert [row["bid"] for row in quotes(session)] == [0.05, None, 0.05]
+
+
+def test_frames_of_the_test_network_are_told():
+    answer = b'{"jsonrpc":"2.0","id":1,"result":["a"],"testnet":true}'
+    session = session_of(answer, answer, answer.replace(b"true", b"false"), SOUND[0])
+    assert session.account.testnet == 2
+    assert any("2 frames are of the test network" in note for note in session.notes())
+    assert not any("test network" in note for note in session_of(*SOUND, *OTHERS).notes())
+    recorded = b"wss://test.deribit.com/ws/api/v2 <-> 1626993723.4\n1626993723.8: " + SOUND[0]
+    assert any("1 frames are of the test network" in note for note in pieces_of(recorded)[0].notes)
+
+
+@pytest.mark.parametrize("answers", [3, 1000])
+def test_answers_before_the_first_frame_hide_nothing(answers):
+    said = b"\n".join(b'{"jsonrpc":"2.0","id":%d,"result":["ticker.X"]}' % i for i in range(answers))
+    piece = pieces_of(said + b"\n" + SOUND[0])[0]
+    assert piece.table.num_rows == 1
+    assert any(f"{answers} answers" in note for note in piece.notes)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda message: {"ts": T0, "frame": message},
+        lambda message: {"received": T0, "message": json.dumps(message)},
+        lambda message: {"host": {"a": 1}, "record": {"ts": T0, "data": message}},
+    ],
+    ids=["object", "text", "deep"],
+)
+def test_frames_in_an_envelope_are_a_session(wrap):
+    messages = [
+        book("snapshot", 1, bids=[["new", 0.05, 1.0]]),
+        book("change", 2, 1, bids=[["new", 0.055, 1.0]], stamp=T0 + 1),
+        b'{"jsonrpc":"2.0","id":1,"result":["a"]}',
+    ]
+    plain = pieces_of(b"\n".join(messages))
+    enveloped = b"\n".join(json.dumps(wrap(json.loads(message))).encode() for message in messages)
+    assert [piece.table for piece in pieces_of(enveloped)] == [piece.table for piece in plain]
+    assert pieces_of(enveloped)[0].notes == plain[0].notes
+    assert pieces_of(enveloped + b'\n{"other": 7}')[0].malformed == plain[0].malformed
+
+
+def test_arrays_of_frames_on_several_lines_are_one_session():
+    first, second = book("snapshot", 1, bids=[["new", 0.05, 1.0]]), book("change", 2, 1, bids=[["new", 0.055, 1.0]])
+    rows = [row["bid"] for piece in pieces_of(b"[" + first + b"]\n[" + second + b"]") for row in rows_of(piece.table)]
+    assert rows == [0.05, 0.055]
+
+
+def test_an_error_of_the_exchange_is_quoted():
+    error = b'1626993723.8: {"jsonrpc":"2.0","id":1,"error":{"code":13009,"message":"unauthorized"}}'
+    with pytest.raises(EmptyInputError, match="an error, 13009 unauthorized"):
+        pieces_of(b"wss://host/ws <-> 1626993723.4\n" + error)
+    notes = pieces_of(error + b"\n1626993723.9: " + SOUND[0])[0].notes
+    assert notes == ("source: of 2 frames not used: 1 error answers (the first: 13009 unauthorized)",)

@@ -1,15 +1,18 @@
 """Decoded messages -> tables in canonical names."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from volgrad.data.columns import STAMP_TYPE, compute
-from volgrad.data.formats.frames import Data, Quote
+from volgrad.data.formats.fields import TICKER, TRADE
+from volgrad.data.formats.frames import Quote
 
 __all__ = [
+    "POLL_MS",
     "Tick",
     "cycle_of",
     "numbers",
@@ -22,8 +25,8 @@ __all__ = [
     "trades_table",
 ]
 
-# Rows of one poll lie this close. Assumption, from the slowest poll seen: a cycle of the 5-minute files took 146 s.
-_POLL_MS = 600_000
+#: Rows of one poll lie this close. Assumption, from the slowest poll seen: a cycle of the 5-minute files took 146 s.
+POLL_MS = 600_000
 
 
 class Tick(NamedTuple):
@@ -68,7 +71,7 @@ def cycle_of(own: Sequence[int | None], stamp: int | None, *, answer: bool) -> i
     if stamp is not None or not known:
         return stamp
     latest = max(known)
-    return latest if answer or latest - min(known) <= _POLL_MS else None
+    return latest if answer or latest - min(known) <= POLL_MS else None
 
 
 def told(source: str, notes: Iterable[str | None]) -> tuple[str, ...]:
@@ -84,40 +87,26 @@ def others(records: Sequence[Any], used: set[str]) -> tuple[str, ...]:
 
 def quotes_table(rows: Sequence[Quote]) -> pa.Table:
     """Tickers as quotes: the instrument's name stands for the contract."""
-    return pa.table(
-        {
-            "ts": stamps_ms([row.timestamp for row in rows]),
-            "instrument": texts([row.instrument_name for row in rows]),
-            "bid": numbers([row.best_bid_price for row in rows]),
-            "ask": numbers([row.best_ask_price for row in rows]),
-            "underlying": numbers([row.underlying_price for row in rows]),
-            "underlying_index": texts([row.underlying_index for row in rows]),
-            "mark": numbers([row.mark_price for row in rows]),
-            "mark_iv": numbers([row.mark_iv for row in rows]),
-            "bid_iv": numbers([row.bid_iv for row in rows]),
-            "ask_iv": numbers([row.ask_iv for row in rows]),
-            "bid_size": numbers([row.best_bid_amount for row in rows]),
-            "ask_size": numbers([row.best_ask_amount for row in rows]),
-            "oi": numbers([row.open_interest for row in rows]),
-        }
-    )
+
+    def of(field: str) -> list[Any]:
+        return list(map(attrgetter(field), rows))
+
+    table = {"ts": stamps_ms(of("timestamp")), "instrument": texts(of("instrument_name"))}
+    table |= {"underlying_index": texts(of("underlying_index"))}
+    return pa.table(table | {ours: numbers(of(theirs)) for ours, theirs in TICKER.items()})
 
 
-def trades_table(rows: Sequence[Data]) -> pa.Table:
-    """Trades under the names of `side.SIDE_COLUMNS`, the instrument's name in place of the contract."""
-    return pa.table(
-        {
-            "ts": stamps_ms([row.timestamp for row in rows]),
-            "instrument": texts([row.instrument_name for row in rows]),
-            "price": numbers([row.price for row in rows]),
-            "amount": numbers([row.amount for row in rows]),
-            "direction": texts([row.direction for row in rows]),
-            "iv": numbers([row.iv for row in rows]),
-            "index_usd": numbers([row.index_price for row in rows]),
-            "mark": numbers([row.mark_price for row in rows]),
-            "trade_id": pa.array([None if row.trade_id is None else str(row.trade_id) for row in rows], pa.string()),
-        }
-    )
+def trades_table(of: Callable[[str], Sequence[Any]]) -> pa.Table:
+    """Trades under the names of `side.SIDE_COLUMNS`, the instrument's name in place of the contract.
+
+    Args:
+        of: field of the exchange's trades -> its values.
+    """
+    table = {"ts": stamps_ms(of("timestamp")), "instrument": texts(of("instrument_name"))}
+    table |= {ours: numbers(of(theirs)) for ours, theirs in TRADE.items()}
+    table["direction"] = texts(of("direction"))
+    table["trade_id"] = pa.array([None if one is None else str(one) for one in of("trade_id")], pa.string())
+    return pa.table(table)
 
 
 def ticks_table(ticks: Sequence[Tick], *, symbol: bool) -> pa.Table:

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from volgrad.data.formats.build import cycle_of, numbers, others, stamps_ms, texts, told
+from volgrad.data.formats.fields import CCXT, SUMMARY, TICKER
 from volgrad.data.formats.names import contract_columns, parse_ccxt
 from volgrad.data.formats.records import Shape, fields_of, number, shape_of, stamp_ms, words
 from volgrad.data.formats.venues import VENUES
@@ -20,19 +21,6 @@ from volgrad.data.piece import Piece
 from volgrad.data.schema import Dataset, SourceKind
 
 __all__ = ["chain_of_ccxt", "summaries", "tickers"]
-
-_SUMMARY = {
-    "bid": "bid_price", "ask": "ask_price", "underlying": "underlying_price", "mark": "mark_price",
-    "mark_iv": "mark_iv", "oi": "open_interest",
-}  # fmt: skip
-_TICKER = {
-    "bid": "best_bid_price", "ask": "best_ask_price", "underlying": "underlying_price", "mark": "mark_price",
-    "mark_iv": "mark_iv", "bid_iv": "bid_iv", "ask_iv": "ask_iv", "bid_size": "best_bid_amount",
-    "ask_size": "best_ask_amount", "oi": "open_interest",
-}  # fmt: skip
-_CCXT = {
-    "bid": "bidPrice", "ask": "askPrice", "underlying": "underlyingPrice", "mark": "markPrice", "oi": "openInterest",
-}  # fmt: skip
 
 
 def summaries(
@@ -49,18 +37,18 @@ def summaries(
     >>> summaries(rows, None, answer=False).table["ask"].to_pylist()
     [None]
     """
-    read, own, malformed = _exchange_rows(records, _SUMMARY, "creation_timestamp")
+    read, own, malformed = _exchange_rows(records, SUMMARY, "creation_timestamp")
     cycle = cycle_of(own, stamp, answer=answer)
     own = [time or cycle for time in own]
     table = {"ts": stamps_ms(own), "cycle": stamps_ms([cycle] * len(own))} | read
-    extra = others(records, {"instrument_name", "creation_timestamp", "underlying_index", *_SUMMARY.values()})
+    extra = others(records, {"instrument_name", "creation_timestamp", "underlying_index", *SUMMARY.values()})
     return Piece(Dataset.QUOTES, kind, pa.table(table), extra, malformed)
 
 
 def tickers(records: Sequence[Any]) -> Piece:
     """Tickers or order books gathered in one document: each an event at its own time; 0 is a missing side."""
-    read, own, malformed = _exchange_rows(records, _TICKER, "timestamp")
-    extra = others(records, {"instrument_name", "timestamp", "underlying_index", *_TICKER.values()})
+    read, own, malformed = _exchange_rows(records, TICKER, "timestamp")
+    extra = others(records, {"instrument_name", "timestamp", "underlying_index", *TICKER.values()})
     return Piece(Dataset.QUOTES, SourceKind.TICKER, pa.table({"ts": stamps_ms(own)} | read), extra, malformed)
 
 
@@ -106,19 +94,19 @@ def _latest(entries: Sequence[Mapping[str, Any]]) -> int | None:
 def _unified(entries: Sequence[Any], source: str, stamp: int | None) -> Piece:
     """Entries whose own record is not understood: prices only."""
     readers = {"symbol": words, "timestamp": stamp_ms, "impliedVolatility": number}
-    read, malformed = fields_of(entries, readers | dict.fromkeys(_CCXT.values(), number))
+    read, malformed = fields_of(entries, readers | dict.fromkeys(CCXT.values(), number))
     contracts, readable = contract_columns(read["symbol"], parse_ccxt)
     own = read["timestamp"]
     cycle = cycle_of(own, stamp, answer=True)
     table = {"ts": stamps_ms([time or cycle for time in own]), "cycle": stamps_ms([cycle] * len(own)), **contracts}
-    table |= {ours: numbers(read[theirs]) for ours, theirs in _CCXT.items()}
+    table |= {ours: numbers(read[theirs]) for ours, theirs in CCXT.items()}
     given = any(value is not None for value in read["impliedVolatility"])
     note = "impliedVolatility is left out: ccxt does not say its unit" if given else None
     return Piece(
         Dataset.QUOTES,
         SourceKind.CCXT,
         pa.table(table).filter(pa.array(readable)),
-        others(entries, {"symbol", "timestamp", *_CCXT.values()}),
+        others(entries, {"symbol", "timestamp", *CCXT.values()}),
         malformed + int((~readable).sum()),
         told(source, [note]),
     )

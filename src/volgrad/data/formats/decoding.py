@@ -1,33 +1,35 @@
 """From the bytes of a file that is no table to pieces: lines of frames or documents, or one document."""
 
-import enum
 import itertools
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
 
 import msgspec
 
 from volgrad.data.formats.build import quotes_table
+from volgrad.data.formats.clocks import Clock
 from volgrad.data.formats.documents import DocumentDecoder
-from volgrad.data.formats.lines import LARGEST, Block, blocks, frame_of, is_recording, plain_frame
-from volgrad.data.formats.records import Shape, documents
+from volgrad.data.formats.lines import (
+    LARGEST,
+    LARGEST_DOCUMENT,
+    Block,
+    blocks,
+    frame_of,
+    is_recording,
+    plain_frame,
+)
+from volgrad.data.formats.recognition import Kind, Looking, unwrapped
 from volgrad.data.formats.session import SessionDecoder
 from volgrad.data.formats.ticker_lines import TickerLines
 from volgrad.data.piece import Piece
 from volgrad.data.schema import Dataset, SourceKind
-from volgrad.errors import DamagedError, EmptyInputError, ForeignError
+from volgrad.errors import DamagedError, EmptyInputError, ForeignError, InputError
 
 __all__ = ["decode"]
 
 _ROWS = 65_536  # of a piece
-_LOOKED_AT = 200  # lines by which a file is told
 _ANY = msgspec.json.Decoder()
-
-
-class _Form(enum.Enum):
-    SESSION = "session"
-    TICKERS = "tickers"
-    DOCUMENTS = "documents"
+_TESTNET = b"://test."  # of the exchange's addresses
 
 
 def decode(head: bytes, stream: BinaryIO, name: str, underlying: str | None = None) -> Iterator[Piece]:
@@ -58,46 +60,31 @@ def decode(head: bytes, stream: BinaryIO, name: str, underlying: str | None = No
 def _decoded(stream: BinaryIO, name: str, underlying: str | None) -> Iterator[Piece]:
     parts = blocks(stream)
     held: list[Block] = []
-    lines: list[bytes] = []
-    form = None
+    looking, found, size = Looking(), None, 0
     for block in parts:
         held.append(block)
-        lines += [line for line in block.lines if line.strip()]
-        form = _form(lines)
-        if form is not None or len(lines) >= _LOOKED_AT or sum(map(len, lines)) > LARGEST:
+        found = looking.at(block.lines)
+        size += sum(map(len, block.lines))
+        if found is not None or looking.whole or size > LARGEST:
             break
     everything = itertools.chain(held, parts)
-    if form is _Form.SESSION:
-        yield from _session(everything, name)
-    elif form is _Form.TICKERS:
-        yield from _tickers(everything, name)
-    elif form is _Form.DOCUMENTS:
-        yield from _documents(everything, DocumentDecoder(name, underlying))
+    del held
+    decoder, clock = DocumentDecoder(name, underlying), Clock(name)
+    if found is None:
+        pieces = _whole(everything, decoder)
+    elif found.kind is Kind.SESSION:
+        pieces = _session(everything, name, found.envelope)
+    elif found.kind is Kind.TICKERS:
+        pieces = _tickers(everything, name)
     else:
-        yield from _whole(everything, DocumentDecoder(name, underlying))
+        pieces = _documents(everything, decoder)
+    for piece in pieces:
+        yield clock.see(piece)
+    clock.finish()
 
 
-def _form(lines: list[bytes]) -> _Form | None:
-    """What the lines of a file hold; None where they are not lines of JSON, but parts of one document."""
-    if lines and is_recording(lines[0]):
-        return _Form.SESSION
-    for place, line in enumerate(lines[:_LOOKED_AT]):
-        try:
-            value = _ANY.decode(line)
-        except (ValueError, RecursionError):
-            if place == 0 and line.rstrip()[-1:] in (b"[", b"{", b",", b":"):
-                return None
-            continue
-        if found := next(documents(value), None):
-            if found.shape is Shape.FRAME:
-                return _Form.SESSION if isinstance(value, dict) else _Form.DOCUMENTS
-            single = found.shape is Shape.TICKER and isinstance(value, dict) and len(found.records) == 1
-            return _Form.TICKERS if single else _Form.DOCUMENTS
-    return None
-
-
-def _session(parts: Iterator[Block], name: str) -> Iterator[Piece]:
-    """A recorded session, in its own lines or in plain JSON lines."""
+def _session(parts: Iterator[Block], name: str, envelope: Sequence[str]) -> Iterator[Piece]:
+    """A recorded session, in its own lines or in plain JSON lines, each frame perhaps in an envelope."""
     session = SessionDecoder(name)
     account = session.account
     yielded = False
@@ -107,7 +94,7 @@ def _session(parts: Iterator[Block], name: str) -> Iterator[Piece]:
         for line in block.lines:
             usual = plain_frame(line)
             if usual is not None:
-                session.frame(usual)
+                session.frame(unwrapped(usual, envelope) if envelope else usual)
                 continue
             if not line or line.isspace():
                 continue
@@ -115,7 +102,7 @@ def _session(parts: Iterator[Block], name: str) -> Iterator[Piece]:
             if what in ("frame", "unreadable"):
                 session.frame(frame)
             elif what == "connection":
-                session.connected()
+                session.connected(testnet=_TESTNET in line)
             else:
                 account.frames += 1
                 account.skipped["requests" if what == "sent" else "answers over HTTP"] += 1
@@ -125,6 +112,7 @@ def _session(parts: Iterator[Block], name: str) -> Iterator[Piece]:
     pieces = session.drain()
     if not yielded and not account.used:
         seen = f"{account.frames} frames, of which {account.malformed} cannot be read"
+        seen += f"; the exchange answered with an error, {account.fault}" if account.fault else ""
         raise EmptyInputError(f"{name}: a session without a quote, trade or index ({seen}).", file=name)
     yield from _with_notes(pieces, session.notes())
 
@@ -163,49 +151,56 @@ def _documents(parts: Iterator[Block], decoder: DocumentDecoder) -> Iterator[Pie
 
 
 def _whole(parts: Iterator[Block], decoder: DocumentDecoder) -> Iterator[Piece]:
-    """One document over all lines."""
+    """One document over all lines; else lines that may at least say why they hold nothing."""
     name = decoder.name
     lines: list[bytes] = []
     size = 0
     for block in parts:
         lines += block.lines
         size += sum(map(len, block.lines))
-        if size > LARGEST or block.overlong:
-            raise DamagedError(f"{name}: one JSON document of more than {LARGEST >> 20} MiB; split it.", file=name)
+        if size > LARGEST_DOCUMENT or block.overlong:
+            raise DamagedError(
+                f"{name}: one JSON document of more than {LARGEST_DOCUMENT >> 20} MiB, or lines of which none is of a "
+                f"format that is known (a line may have {LARGEST >> 20} MiB); split it.",
+                file=name,
+            )
     try:
         value = _ANY.decode(b"\n".join(lines))
     except (ValueError, RecursionError) as error:
-        if _reads(next(filter(bytes.strip, lines), b"")):
-            raise ForeignError(f"{name}: lines of JSON, but of no format that is known.", file=name) from None
-        raise DamagedError(
-            f"{name}: JSON that breaks off or is damaged ({str(error)[:120]}); fetch it again.", file=name
-        ) from None
+        raise _no_document(lines, decoder, str(error)) from None
     if not decoder.add(value):
         raise ForeignError(f"{name}: JSON, but of no format of quotes, trades or indices that is known.", file=name)
     yield from _last(decoder, 0, 0)
 
 
-def _reads(line: bytes) -> bool:
+def _no_document(lines: list[bytes], decoder: DocumentDecoder, why: str) -> InputError:
+    """What to say of lines that are no document together, and none of which is a record by itself."""
+    name, first = decoder.name, True
+    for line in filter(bytes.strip, lines):
+        value = _value_of(line)
+        if first and value is None:
+            return DamagedError(f"{name}: JSON that breaks off or is damaged ({why[:120]}); fetch it again.", file=name)
+        first = False
+        if value is not None and not decoder.add(value):
+            return ForeignError(f"{name}: lines of JSON, but of no format that is known.", file=name)
+    return decoder.nothing()
+
+
+def _value_of(line: bytes) -> Any:
     try:
-        _ANY.decode(line)
+        return _ANY.decode(line)
     except (ValueError, RecursionError):
-        return False
-    return True
+        return None
 
 
 def _last(decoder: DocumentDecoder, malformed: int, read: int) -> Iterator[Piece]:
     """What is left at the end of the documents."""
-    name, pieces = decoder.name, decoder.drain()
+    pieces = decoder.drain()
     if not read and not any(piece.table.num_rows or piece.malformed for piece in pieces):
-        if decoder.instruments:
-            raise ForeignError(
-                f"{name}: {decoder.instruments} instruments without a price; ask for their book summaries or tickers.",
-                file=name,
-            )
-        raise EmptyInputError(f"{name}: JSON without a quote or trade in it; nothing to read.", file=name)
+        raise decoder.nothing()
     if malformed and not pieces:
         pieces = _nothing()
-    for piece in pieces:
+    for piece in _with_notes(pieces, decoder.notes()):
         yield piece._replace(malformed=piece.malformed + malformed)
         malformed = 0
 

@@ -2,46 +2,59 @@
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Float
 
-from volgrad.data.columns import STAMP_TYPE, is_textual, number, numbers, text
+from volgrad.data.columns import STAMP_TYPE, compute, is_textual, number, numbers, text
 from volgrad.data.stamps import stamps
 
 __all__ = ["stamp_column"]
 
-# A number since 1970 below the bound is of the unit, from 1973 (ms: 1e11) to 5138: the four ranges do not overlap.
-_UNITS = ((1e11, "s", 1e6), (1e14, "ms", 1e3), (1e17, "us", 1.0), (np.inf, "ns", 1e-3))
+# Seconds at the start of 2009 (the first coin) and of 2101. Numbers between them in one unit are none of these years in
+# another: the ranges of s, ms, us and ns lie a factor of 1000 apart and each spans a factor of 3.4.
+_EARLIEST_S, _LATEST_S = 1_230_768_000, 4_133_980_800
+_UNITS = (("s", 1e6, 1.0), ("ms", 1e3, 1e3), ("us", 1.0, 1e6), ("ns", 1e-3, 1e9))
 
 
 def stamp_column(column: pa.ChunkedArray, name: str, source: str) -> tuple[pa.ChunkedArray, str | None]:
     """A time column as `timestamp[us, UTC]` and a note on what was assumed; cells that are no time are null.
 
-    The unit of numbers follows from their size and is told unless it is milliseconds.
+    The unit of a number follows from its size, cell by cell (archives changed theirs in the middle of a series), and is
+    told unless all are milliseconds. A number that is no time of the years 2009 to 2100 in any unit is null.
 
     Raises:
         SchemaError: the column holds neither times, numbers nor text.
 
-    >>> stamp_column(pa.chunked_array([[1641005912220]]), "t", "trades.csv")[0][0].as_py().isoformat()
-    '2022-01-01T02:58:32.220000+00:00'
+    >>> column, _ = stamp_column(pa.chunked_array([[1641005912220, 1641005912220000, 7]]), "t", "trades.csv")
+    >>> column.cast("int64").to_pylist()
+    [1641005912220000, 1641005912220000, None]
     """
     dtype = column.type
     if is_textual(dtype):
         read = numbers(text(column, name, source), name, source)
         if read.bad is None and not read.nulls.all():
             return _of_numbers(read.values, name)
-    elif pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype):
+        written = stamps(column, name, source)
+        if read.nulls.all() or (read.bad | read.nulls).all():
+            return written.column, written.note
+        counted, note = _of_numbers(read.values, name)
+        notes = [one for one in (written.note, note) if one]
+        return compute("coalesce", written.column, counted), "; ".join(notes) or None
+    if pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype):
         return _of_numbers(number(column, name, source)[0], name)
     read = stamps(column, name, source)
     return read.column, read.note
 
 
-def _of_numbers(values: np.ndarray, name: str) -> tuple[pa.ChunkedArray, str | None]:
-    sound = np.isfinite(values) & (values > 0)
-    if not sound.any():
-        return pa.chunked_array([pa.nulls(len(values), STAMP_TYPE)]), None
-    middle = float(np.median(values[sound]))
-    unit, micros = next((unit, micros) for bound, unit, micros in _UNITS if middle < bound)
-    scaled = np.where(sound, values, 0.0) * micros
-    sound &= scaled < 1e17
-    whole = np.where(sound, scaled, 0.0).round().astype(np.int64)
-    note = None if unit == "ms" else f"{name} is taken as {unit} since 1970 by its size"
-    return pa.chunked_array([pa.array(whole, pa.int64(), mask=~sound).cast(STAMP_TYPE)]), note
+def _of_numbers(values: Float[np.ndarray, " rows"], name: str) -> tuple[pa.ChunkedArray, str | None]:
+    micros, seen = np.full(len(values), np.nan), []
+    for unit, to_micros, of_second in _UNITS:
+        mine = (values >= _EARLIEST_S * of_second) & (values < _LATEST_S * of_second)
+        if mine.any():
+            micros[mine] = values[mine] * to_micros
+            seen.append(unit)
+    nothing = np.isnan(micros)
+    whole = np.where(nothing, 0.0, micros).round().astype(np.int64)
+    note = f"{name} is taken as {seen[0]} since 1970 by its size" if seen and seen != ["ms"] else None
+    if len(seen) > 1:
+        note = f"{name} is taken as {' or '.join(seen)} since 1970, each cell by its size"
+    return pa.chunked_array([pa.array(whole, pa.int64(), mask=nothing).cast(STAMP_TYPE)]), note

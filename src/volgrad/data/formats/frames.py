@@ -8,7 +8,7 @@ from typing import Annotated
 
 import msgspec
 
-__all__ = ["LATEST_MS", "Data", "Frame", "Named", "Params", "Quote", "Stamp", "Unknown", "Wrapped"]
+__all__ = ["LATEST_MS", "Data", "Frame", "Named", "Params", "Quote", "Stamp", "Unknown", "Wrapped", "is_true"]
 
 #: The year 5138: later stamps are damage.
 LATEST_MS = 10**14
@@ -60,12 +60,13 @@ class Params(msgspec.Struct, gc=False):
 
 
 class Frame(msgspec.Struct, gc=False):
-    """A notification, response, heartbeat or error; of the latter three only the presence is read."""
+    """A notification, response, heartbeat or error; of results and errors only the presence is read."""
 
     method: str | None = None
     params: Params | None = None
     result: msgspec.Raw = msgspec.Raw(b"")
     error: msgspec.Raw = msgspec.Raw(b"")
+    testnet: msgspec.Raw = msgspec.Raw(b"")
 
 
 class Named(msgspec.Struct, gc=False):
@@ -84,3 +85,13 @@ class Wrapped(msgspec.Struct, gc=False):
     """A ticker or order book as the answer to a request."""
 
     result: Quote | None = None
+    testnet: msgspec.Raw = msgspec.Raw(b"")
+
+
+def is_true(raw: msgspec.Raw) -> bool:
+    """Whether a field is there and says `true`; that of another type is no reason to drop a frame.
+
+    >>> is_true(msgspec.Raw(b"true")), is_true(msgspec.Raw(b"")), is_true(msgspec.Raw(b"[]"))
+    (True, False, False)
+    """
+    return len(raw) > 0 and bytes(raw) == b"true"

@@ -15,12 +15,14 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-__all__ = ["LARGEST", "Block", "Line", "blocks", "frame_of", "is_recording", "plain_frame"]
+__all__ = ["LARGEST", "LARGEST_DOCUMENT", "Block", "Line", "blocks", "frame_of", "is_recording", "plain_frame"]
 
 BLOCK = 1 << 22
-# A frame of a whole chain's marks is 89 kB and a chain in one document about 1 MB (both of the exchange's own
-# figures), so that anything near this is no quote data; it bounds the memory that one line or document can take.
+#: Of a line among others. A frame of a whole chain's marks is 89 kB and a chain in one document about 1 MB (both of the
+#: exchange's own figures), so that anything near this is no quote data; it bounds the memory that one line can take.
 LARGEST = 1 << 26
+#: Of a whole document, which may also stand in one line: some hundred chains, gathered in an array.
+LARGEST_DOCUMENT = 1 << 28
 
 _RECORDED = re.compile(rb"(?:wss?|https?)://\S+ (?:<->|<-|->) \d|\d{9,}(?:\.\d+)?: ?[{\[]")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -45,29 +47,40 @@ class Line(NamedTuple):
 def blocks(stream: BinaryIO, size: int = BLOCK) -> Iterator[Block]:
     """Lines without their ends; the memory held is a block, or one line where that is longer.
 
+    The first line may be a whole document.
+
     >>> import io
     >>> [b.lines for b in blocks(io.BytesIO(b"one\\ntwo\\nthree"), 5)]
     [[b'one'], [b'two'], [], [b'three']]
     """
-    rest, dropping, first = b"", False, True
+    rest: list[bytes] = []  # parts of a line that goes on
+    held, bound, dropping = 0, LARGEST_DOCUMENT, False
+    first = True
     while read := stream.read(size):
         if first:
             read, first = read.removeprefix(_BYTE_ORDER_MARK), False
-        lines = (rest + read).split(b"\n")
-        rest = lines.pop()
-        if dropping:
-            if not lines:
-                rest = b""
-                continue
-            del lines[0]
-            dropping = False
-        kept = [line for line in lines if len(line) <= LARGEST] if len(rest) + size > LARGEST or rest else lines
-        overlong = len(lines) - len(kept)
-        if len(rest) > LARGEST:
-            rest, dropping, overlong = b"", True, overlong + 1
-        yield Block(kept, overlong)
-    if rest:
-        yield Block([rest], 0)
+        head, broken, tail = read.partition(b"\n")
+        overlong = 0
+        if not dropping:
+            rest.append(head)
+            held += len(head)
+            if held > bound:
+                rest, held, dropping, overlong = [], 0, True, 1
+        lines: list[bytes] = []
+        if broken:
+            if not dropping:
+                lines.append(b"".join(rest))
+            whole = tail.split(b"\n")
+            last = whole.pop()
+            dropping, bound = False, LARGEST
+            lines += whole
+            rest, held = [last], len(last)
+            if size > LARGEST:
+                kept = [line for line in lines if len(line) <= LARGEST]
+                overlong, lines = overlong + len(lines) - len(kept), kept
+        yield Block(lines, overlong)
+    if held:
+        yield Block([b"".join(rest)], 0)
 
 
 def is_recording(head: bytes) -> bool:

@@ -7,18 +7,23 @@ Channels read (documentation; ticker, book and the requests also seen in a recor
 A row of quotes is written for every ticker, and for a book when its best prices or amounts change. A row from a book
 carries what the option's latest ticker or mark says of the rest; a volatility of the ticker only where its price is
 still the best one. A mark alone writes a row only for an option of which no quote is known, so that it never hides
-one. `iv` in `markprice.options` is a fraction (documentation) and is written in percent, as in the tickers.
+one. A book that is lost (a change is missing, or the connection was opened anew) writes a row without a price, so
+that its last quote does not stand on. `iv` in `markprice.options` is a fraction (documentation) and is written in
+percent, as in the tickers.
 """
 
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
 
 import msgspec
 
+from volgrad.data.formats.answers import fault_of
 from volgrad.data.formats.book import Book, BookGapError, Top
 from volgrad.data.formats.build import Tick, quotes_table, ticks_table, trades_table
-from volgrad.data.formats.frames import Data, Frame, Params, Quote, Unknown
+from volgrad.data.formats.frames import Data, Frame, Params, Quote, Unknown, is_true
 from volgrad.data.formats.known import Known, Mark
 from volgrad.data.piece import Piece
 from volgrad.data.schema import Dataset, SourceKind
@@ -40,7 +45,8 @@ class _SkippedError(Exception):
 class Account:
     """What became of every frame: `frames == sum(used) + sum(skipped) + malformed`, always.
 
-    `gaps` counts, by instrument, the books that were lost until their next snapshot.
+    `gaps` counts, by instrument, the books that were lost until their next snapshot; `testnet` the frames that say that
+    they are of the exchange's test network; `fault` is the first error that the exchange answered.
     """
 
     frames: int = 0
@@ -48,6 +54,8 @@ class Account:
     skipped: Counter[str] = field(default_factory=Counter)
     malformed: int = 0
     gaps: Counter[str] = field(default_factory=Counter)
+    testnet: int = 0
+    fault: str = ""
 
 
 class SessionDecoder:
@@ -71,6 +79,7 @@ class SessionDecoder:
         self._prices: list[Tick] = []
         self._volatilities: list[Tick] = []
         self._malformed_told = 0
+        self._latest_ms = 0
         self._handlers: dict[str, _Handler] = {
             "ticker": self._ticker,
             "quote": self._top_of_book,
@@ -86,11 +95,15 @@ class SessionDecoder:
         """Rows that `drain` would give."""
         return len(self._quotes) + len(self._trades) + len(self._prices) + len(self._volatilities)
 
-    def connected(self) -> None:
-        """A connection was opened: books and incremental tickers begin anew; counted as a frame that is not used."""
+    def connected(self, *, testnet: bool = False) -> None:
+        """A connection was opened: books and incremental tickers begin anew; counted as a frame that is not used.
+
+        What was known by changes alone ends just after the last thing that was said.
+        """
         self.account.frames += 1
         self.account.skipped["connections"] += 1
-        self._known.forget_connection()
+        self.account.testnet += testnet
+        self._quotes += self._known.forget_connection(self._latest_ms)
 
     def frame(self, raw: bytes) -> None:
         """Take one message; whatever is wrong with it is counted in `account`, never raised."""
@@ -101,6 +114,9 @@ class SessionDecoder:
             params = message.params
             if params is None or not params.channel:
                 account.skipped[_name_of(message)] += 1
+                account.testnet += is_true(message.testnet)
+                if len(message.error) and not account.fault:
+                    account.fault = fault_of({"error": msgspec.json.decode(message.error)}) or ""
                 return
             family = params.channel.partition(".")[0]
             handler = self._handlers.get(family)
@@ -123,7 +139,7 @@ class SessionDecoder:
         if self._quotes:
             tables.append((Dataset.QUOTES, quotes_table(self._quotes)))
         if self._trades:
-            tables.append((Dataset.TRADES, trades_table(self._trades)))
+            tables.append((Dataset.TRADES, trades_table(self._of_trades)))
         if self._prices:
             tables.append((Dataset.BARS, ticks_table(self._prices, symbol=True)))
         if self._volatilities:
@@ -138,6 +154,9 @@ class SessionDecoder:
             for place, (dataset, table) in enumerate(tables)
         ]
 
+    def _of_trades(self, name: str) -> list[Any]:
+        return list(map(attrgetter(name), self._trades))
+
     def notes(self) -> tuple[str, ...]:
         """Sentences on gaps and on frames that were not used, with their numbers up to now."""
         account, notes = self.account, []
@@ -149,7 +168,10 @@ class SessionDecoder:
             )
         if account.skipped:
             parts = ", ".join(f"{count} {what}" for what, count in account.skipped.most_common())
+            parts += f" (the first: {account.fault})" if account.fault else ""
             notes.append(f"{self.name}: of {account.frames} frames not used: {parts}")
+        if account.testnet:
+            notes.append(f"{self.name}: {account.testnet} frames are of the test network: their prices are no market's")
         return tuple(notes)
 
     def _unknown(self, channel: str) -> None:
@@ -181,7 +203,7 @@ class SessionDecoder:
         if name is None:
             name = data.instrument_name = _instrument(params.channel)
         self._known.tickers[name] = data
-        self._quotes.append(data)
+        self._write(data)
         return "ticker"
 
     def _incremental(self, params: Params, raw: bytes) -> str:
@@ -192,7 +214,7 @@ class SessionDecoder:
         if quote is None:
             raise _SkippedError("incremental_ticker before their snapshot")
         self._known.tickers[name] = quote
-        self._quotes.append(quote)
+        self._write(quote)
         return "incremental_ticker snapshot" if snapshot else "incremental_ticker change"
 
     def _top_of_book(self, params: Params) -> str:
@@ -215,8 +237,9 @@ class SessionDecoder:
         try:
             books[name].change(data)
         except (BookGapError, ValueError) as wrong:
-            del books[name]
             self.account.gaps[name] += 1
+            assert data.timestamp is not None
+            self._write(self._known.lose(name, data.timestamp))
             if isinstance(wrong, BookGapError):
                 raise _SkippedError("book changes that came after a gap") from None
             raise
@@ -229,7 +252,13 @@ class SessionDecoder:
             return
         tops[name] = top
         assert data.timestamp is not None
-        self._quotes.append(self._known.row(name, data.timestamp, top))
+        self._write(self._known.row(name, self._known.found_at(name, data.timestamp), top))
+
+    def _write(self, row: Quote) -> None:
+        assert row.timestamp is not None
+        assert row.instrument_name is not None
+        self._latest_ms = self._known.said[row.instrument_name] = row.timestamp
+        self._quotes.append(row)
 
     def _marks(self, params: Params) -> str:
         entries = params.data if isinstance(params.data, list) else [params.data]
@@ -242,7 +271,7 @@ class SessionDecoder:
         for name, mark in found:
             known.marks[name] = mark
             if name not in known.tickers and name not in known.tops:
-                self._quotes.append(known.row(name, mark.stamp_ms, (0.0, 0.0, 0.0, 0.0)))
+                self._write(known.row(name, mark.stamp_ms, (0.0, 0.0, 0.0, 0.0)))
         return "markprice"
 
     def _trade(self, params: Params) -> str:

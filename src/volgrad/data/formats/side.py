@@ -3,10 +3,14 @@
 >>> from datetime import datetime, timezone
 >>> from volgrad.data.schema import SourceKind
 >>> ticks = pa.table({"ts": [datetime(2026, 1, 1, tzinfo=timezone.utc)], "ccy": ["BTC"], "close": [44.87]})
->>> done = canonicalise_side(Piece(Dataset.VOLATILITY_INDEX, SourceKind.SESSION, ticks), "dvol")
+>>> work = SideCanonicaliser("dvol")
+>>> done = work.add(Piece(Dataset.VOLATILITY_INDEX, SourceKind.SESSION, ticks))
+>>> work.finish()
 >>> done.table["close"].to_pylist(), done.table["open"].to_pylist(), done.reason.tolist()
 ([0.4487], [None], [0])
 """
+
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -15,14 +19,15 @@ from jaxtyping import Bool, Float, Int
 from volgrad.data import columns
 from volgrad.data.canonical import Canonical
 from volgrad.data.contracts import Contracts
+from volgrad.data.formats.windows import FEW, Windows, check_premiums
 from volgrad.data.piece import Piece
 from volgrad.data.reasons import Reason
-from volgrad.data.schema import Column, ColumnKind, Dataset
+from volgrad.data.schema import Column, ColumnKind, Dataset, SourceKind
 from volgrad.data.stamps import stamps
 from volgrad.data.units import as_fraction, bad_values, check_median, usable_volatility
 from volgrad.errors import SchemaError
 
-__all__ = ["SIDE_COLUMNS", "canonicalise_side"]
+__all__ = ["SIDE_COLUMNS", "SideCanonicaliser"]
 
 _STAMP, _TEXT, _NUMBER = ColumnKind.STAMP, ColumnKind.TEXT, ColumnKind.NUMBER
 _BAR = ("open", "high", "low", "close")
@@ -62,34 +67,69 @@ _VOLATILITIES = {Dataset.TRADES: ("iv",), Dataset.BARS: (), Dataset.VOLATILITY_I
 _PRICES = {Dataset.TRADES: ("price",), Dataset.BARS: _BAR, Dataset.VOLATILITY_INDEX: _BAR}
 
 
-def canonicalise_side(piece: Piece, source: str) -> Canonical:
-    """Bring a decoder's side series into its canonical columns; all of them are there, empty where nothing is known.
+class SideCanonicaliser:
+    """Brings the side series of one source into canonical columns, piece by piece.
 
-    Raises:
-        SchemaError: a column that it must have is missing, or of a type that cannot be read.
-        UnitsError: volatilities cannot be in the unit of their kind of source: their median lies outside 3 % to
-            500 % (so that a price is never taken for a volatility).
+    `finish` says whether the whole could be what it claims; until it has been called nothing of the source may be
+    published.
     """
-    work = _Side(piece, source)
-    contract = piece.dataset is Dataset.TRADES and "instrument" in piece.table.column_names
-    if contract:
-        work.contracts()
-    for column in SIDE_COLUMNS[piece.dataset]:
-        if column.name not in work.out:
-            work.take(column)
-    work.check_keys()
-    work.check_values()
-    used = {column.name for column in SIDE_COLUMNS[piece.dataset]} | {"instrument"}
-    return Canonical(
-        table=pa.table({column.name: work.out[column.name] for column in SIDE_COLUMNS[piece.dataset]}),
-        reason=work.reason,
-        kind=piece.kind,
-        extra=(*piece.extra, *(name for name in piece.table.column_names if name not in used)),
-        notes=tuple(dict.fromkeys([*piece.notes, *work.notes])),
-        bad_values=work.bad,
-        dataset=piece.dataset,
-        malformed=piece.malformed,
-    )
+
+    def __init__(self, source: str) -> None:
+        """Begin before the first piece."""
+        self._source = source
+        self._volatilities: dict[tuple[Dataset, SourceKind, str], Windows] = {}
+        self._premiums = Windows(lambda price_coin: check_premiums(price_coin, source), FEW)
+
+    def add(self, piece: Piece) -> Canonical:
+        """The next rows; all columns of their series are there, empty where nothing is known.
+
+        Raises:
+            SchemaError: a column that it must have is missing, or of a type that cannot be read.
+            UnitsError: as `finish`.
+        """
+        work = _Side(piece, self._source)
+        if piece.dataset is Dataset.TRADES and "instrument" in piece.table.column_names:
+            work.contracts()
+        for column in SIDE_COLUMNS[piece.dataset]:
+            if column.name not in work.out:
+                work.take(column)
+        work.check_keys()
+        work.check_prices()
+        for name in _VOLATILITIES[piece.dataset]:
+            self._of_column(piece, name).add(work.speaking(name))
+        if piece.dataset is Dataset.TRADES:
+            self._premiums.add(work.inverse_calls())
+        used = {column.name for column in SIDE_COLUMNS[piece.dataset]} | {"instrument", "exchange"}
+        return Canonical(
+            table=pa.table({column.name: work.out[column.name] for column in SIDE_COLUMNS[piece.dataset]}),
+            reason=work.reason,
+            kind=piece.kind,
+            extra=(*piece.extra, *(name for name in piece.table.column_names if name not in used)),
+            notes=tuple(dict.fromkeys([*piece.notes, *work.notes])),
+            bad_values=work.bad,
+            dataset=piece.dataset,
+            malformed=piece.malformed,
+        )
+
+    def finish(self) -> None:
+        """Judge what can only be judged over all rows.
+
+        Raises:
+            UnitsError: volatilities cannot be in the unit of their kind of source: their median lies outside 3 % to
+                500 % (so that a price is never taken for a volatility); or trades of inverse options are in dollars.
+        """
+        for windows in self._volatilities.values():
+            windows.finish()
+        self._premiums.finish()
+
+    def _of_column(self, piece: Piece, name: str) -> Windows:
+        key = (piece.dataset, piece.kind, name)
+        if key not in self._volatilities:
+            # an index is never in the wings: one value of it says its unit
+            least = FEW if piece.dataset is Dataset.TRADES else 1
+            judge = partial(check_median, column=name, source=self._source, kind=piece.kind)
+            self._volatilities[key] = Windows(judge, least)
+        return self._volatilities[key]
 
 
 class _Side:
@@ -111,6 +151,11 @@ class _Side:
     def contracts(self) -> None:
         """What the instruments' names say."""
         rows = Contracts().of(columns.text(self.piece.table["instrument"], "instrument", self.source))
+        if "exchange" in self.piece.table.column_names:
+            venues = columns.text(self.piece.table["exchange"], "exchange", self.source)
+            names, codes = columns.text_codes(venues)
+            elsewhere = np.array([name != "deribit" for name in names] + [True])[codes]
+            self.flag(elsewhere, Reason.BAD_INSTRUMENT)
         no_option = ~rows.is_option
         self.flag(rows.unreadable, Reason.BAD_INSTRUMENT)
         self.flag(no_option, Reason.NOT_AN_OPTION)
@@ -163,8 +208,8 @@ class _Side:
             self.flag(_null(self.out["strike"]), Reason.BAD_STRIKE)
             self.flag(_null(self.out["cp"]), Reason.BAD_TYPE)
 
-    def check_values(self) -> None:
-        """Flag rows without a price; refuse volatilities that are none."""
+    def check_prices(self) -> None:
+        """Flag rows without a price, and bars that contradict themselves."""
         dataset = self.piece.dataset
         for name in _PRICES[dataset]:
             values = self.values[name]
@@ -172,15 +217,27 @@ class _Side:
             self.flag(~(missing | ((values > 0) & (values < np.inf))), Reason.BAD_PRICE)
         if dataset is not Dataset.TRADES:
             self.flag(self.values["low"] > self.values["high"], Reason.BAD_PRICE)
-        for name in _VOLATILITIES[dataset]:
-            values = self.values[name]
-            # an index has no cap: all of it speaks, so that a price of 60,000 is refused and not passed over
-            speaks = (values > 0) & (values < np.inf)
-            if dataset is Dataset.TRADES:
-                speaks = usable_volatility(values, self.piece.kind)
-            usable = values[speaks & (self.reason == 0)]
-            if usable.size:
-                check_median(usable, name, self.source, self.piece.kind)
+
+    def speaking(self, name: str) -> Float[np.ndarray, " some"]:
+        """The volatilities that may speak for the unit of their column."""
+        values = self.values[name]
+        # an index has no cap: all of it speaks, so that a price of 60,000 is refused and not passed over
+        speaks = (values > 0) & (values < np.inf)
+        if self.piece.dataset is Dataset.TRADES:
+            speaks = usable_volatility(values, self.piece.kind)
+        return values[speaks & (self.reason == 0)]
+
+    def inverse_calls(self) -> Float[np.ndarray, " some"]:
+        """Prices of the trades of calls that are settled in the coin, which is what is meant where nothing says so."""
+        call, linear = self._holds("cp", "C"), self._holds("settlement", "linear")
+        return self.values["price"][call & ~linear & (self.reason == 0)]
+
+    def _holds(self, name: str, value: str) -> Bool[np.ndarray, " rows"]:
+        column = self.out[name]
+        entries, codes = columns.text_entries(
+            column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+        )
+        return np.array([entry == value for entry in entries] + [False])[codes]
 
 
 def _coded(values: list[str], second: Bool[np.ndarray, " rows"], nulls: Bool[np.ndarray, " rows"]) -> pa.Array:

@@ -3,11 +3,13 @@ give, bare or as the answer of the JSON-RPC. A missing side is price 0 and amoun
 """
 
 from collections import Counter
+from typing import Any
 
 import msgspec
 
 from volgrad.data.formats.build import quotes_table
-from volgrad.data.formats.frames import Quote, Wrapped
+from volgrad.data.formats.frames import Quote, Wrapped, is_true
+from volgrad.data.formats.records import Shape, shape_of
 from volgrad.data.piece import Piece
 from volgrad.data.schema import Dataset, SourceKind
 
@@ -15,6 +17,7 @@ __all__ = ["TickerLines"]
 
 _QUOTE = msgspec.json.Decoder(Quote)
 _WRAPPED = msgspec.json.Decoder(Wrapped)
+_ANY = msgspec.json.Decoder(dict[str, Any])
 _ARRIVED = "answers without a ticker"
 
 
@@ -33,6 +36,7 @@ class TickerLines:
         self.name = name
         self.lines = 0
         self.malformed = 0
+        self.testnet = 0
         self.skipped: Counter[str] = Counter()
         self._rows: list[Quote] = []
         self._told = 0
@@ -48,7 +52,11 @@ class TickerLines:
         try:
             quote = _QUOTE.decode(line)
             if quote.instrument_name is None:
-                quote = _WRAPPED.decode(line).result
+                answer = _WRAPPED.decode(line)
+                quote = answer.result
+                self.testnet += is_true(answer.testnet)
+            if quote is not None and _is_bare(quote) and not _is_ticker(line):
+                raise ValueError("a record of something else")
         except (ValueError, RecursionError):  # every error of msgspec is a ValueError
             self.malformed += 1
             return
@@ -69,7 +77,23 @@ class TickerLines:
 
     def notes(self) -> tuple[str, ...]:
         """Sentences on lines that were not used."""
-        if not self.skipped:
-            return ()
-        parts = ", ".join(f"{count} {what}" for what, count in self.skipped.most_common())
-        return (f"{self.name}: of {self.lines} lines not used: {parts}",)
+        notes = []
+        if self.skipped:
+            parts = ", ".join(f"{count} {what}" for what, count in self.skipped.most_common())
+            notes.append(f"{self.name}: of {self.lines} lines not used: {parts}")
+        if self.testnet:
+            notes.append(f"{self.name}: {self.testnet} answers are of the test network: their prices are no market's")
+        return tuple(notes)
+
+
+def _is_bare(quote: Quote) -> bool:
+    """Whether nothing of a quote is there: a ticker of which no side is quoted, or no ticker at all."""
+    return (
+        quote.best_bid_price is quote.best_ask_price is None and quote.best_bid_amount is quote.best_ask_amount is None
+    )
+
+
+def _is_ticker(line: bytes) -> bool:
+    value = _ANY.decode(line)
+    record = value.get("result") if isinstance(value.get("result"), dict) else value
+    return shape_of(record) in (Shape.TICKER, None)

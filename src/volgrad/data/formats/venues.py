@@ -88,7 +88,8 @@ class Venue:
         stamps, assumed = (pa.nulls(table.num_rows, columns.STAMP_TYPE), None)
         if own is not None:
             stamps, assumed = stamp_column(table[own], own, source)
-        out = {"ts": stamps} | {ours: column.take(pa.array(places)) for ours, column in contracts.items()}
+        out: dict[str, Any] = {"ts": stamps, "instrument": table[self.name]}
+        out |= {ours: column.take(pa.array(places)) for ours, column in contracts.items()}
         nothing = pa.nulls(table.num_rows, pa.float64())
         for ours, theirs in self.fields.items():
             out[ours] = table[theirs] if theirs in table.column_names else nothing
