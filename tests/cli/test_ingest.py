@@ -126,3 +126,26 @@ def test_a_store_without_the_rows_asked_for_says_what_it_has(volgrad, tmp_path, 
     done = volgrad(verb, tmp_path / "store", "--out", tmp_path / "a", "--from", "2027-01-01")
     assert done.code == 2
     assert "no row of quotes is left from 2027-01-01T00:00:00 UTC; there is BTC from 2026-01-06T09:18:35" in done.err
+
+
+@pytest.mark.parametrize("words", [("fit", "{source}"), ("describe", "{source}"), ("simulate", "--days", "0.01")])
+@pytest.mark.parametrize("inside", ["", "results"])
+def test_no_other_verb_writes_into_a_store(volgrad, tmp_path, source, words, inside):
+    volgrad("ingest", source, "--out", tmp_path / "store")
+    before = sorted(path for path in (tmp_path / "store").rglob("*"))
+    done = volgrad(*(word.format(source=source) for word in words), "--out", tmp_path / "store" / inside)
+    assert done.code == 2
+    assert "store" in done.err
+    assert sorted(path for path in (tmp_path / "store").rglob("*")) == before
+
+
+def test_damage_is_told_where_nothing_else_was_asked_for(volgrad, tmp_path):
+    days = [table_of(chain_rows(now=NOW + timedelta(days=day))) for day in (0, 1)]
+    for day, table in enumerate(days):
+        pq.write_table(table, tmp_path / f"{day}.parquet")
+    volgrad("ingest", tmp_path / "0.parquet", tmp_path / "1.parquet", "--out", tmp_path / "store")
+    part = next((tmp_path / "store").glob("quotes/BTC/2026-01-07/*.parquet"))
+    part.write_bytes(part.read_bytes()[:-1] + b"x")
+    done = volgrad("fit", tmp_path / "store", "--out", tmp_path / "out", "--from", "2026-01-07")
+    assert done.code == 2
+    assert part.name in done.err

@@ -158,6 +158,7 @@ def test_a_source_that_fails_leaves_nothing_and_the_others_are_stored(tmp_path):
     [
         (lambda: table_of(chain_rows(linear=True)), "bid and ask are dollars"),
         (lambda: canonical_table(settlement=lambda _: "linear"), "bid and ask are not dollars"),
+        (lambda: canonical_table(underlying=lambda row: row["underlying"] / 1000), "not of one unit"),
         (lambda: canonical_table(bid_iv=lambda _: 64.0, ask_iv=lambda _: 66.0), "If they are percent, divide"),
     ],
 )
@@ -221,6 +222,41 @@ def test_rejections_of_tables_without_a_name_add_up(tmp_path):
     bad = table_of([quote() | {"strike": -1.0}, quote()])
     done = ingest([bad, table_of([quote() | {"strike": -2.0}])], tmp_path / "store")
     assert done.all_rejections() == [{"source": "table", "reason": "bad_strike", "count": 2}]
+
+
+def test_what_was_read_whole_survives_an_interruption(tmp_path):
+    first = written(tmp_path / "a.parquet", table_of(chain_rows()))
+    second = written(tmp_path / "b.parquet", table_of(chain_rows("ETH")))
+
+    def interrupt(source, rows):
+        if source == str(second):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ingest([first, second], tmp_path / "store", progress=interrupt)
+    assert [one.underlying for one in Store.open(tmp_path / "store").describe()] == ["BTC"]
+    assert [one.already for one in ingest([first, second], tmp_path / "store").taken] == [True, False]
+    assert_same_chains(build(read_quotes(tmp_path / "store")).chains, build(read_quotes([first, second])).chains)
+
+
+def test_quotes_of_several_exchanges_are_told(tmp_path):
+    written(tmp_path / "ours.parquet", canonical_table())
+    bybit = {"symbol": "BTC-30JAN26-99000-C-USDT", "bid1Price": "4500", "bid1Size": "1", "bid1Iv": "0.6"}
+    bybit |= {"ask1Price": "4600", "ask1Size": "1", "ask1Iv": "0.62", "markPrice": "4550", "markIv": "0.61"}
+    bybit |= {"underlyingPrice": "90000", "indexPrice": "90000", "openInterest": "1", "delta": "0.4"}
+    answer = {"retCode": 0, "result": {"category": "option", "list": [bybit]}, "time": 1767690000000}
+    (tmp_path / "bybit.json").write_text(json.dumps(answer))
+    notes = read_quotes([tmp_path / "ours.parquet", tmp_path / "bybit.json"]).notes
+    assert any("several exchanges (bybit, deribit or your own)" in note for note in notes)
+    assert not any("several exchanges" in note for note in read_quotes(tmp_path / "bybit.json").notes)
+
+
+def test_a_store_inside_a_folder_is_read_as_a_store(tmp_path):
+    ingest([table_of(chain_rows())], tmp_path / "folder" / "store")
+    written(tmp_path / "folder" / "more.parquet", table_of(chain_rows("ETH")))
+    assert {chain.ccy for chain in build(read_quotes(tmp_path / "folder")).chains} == {"BTC", "ETH"}
+    done = ingest([tmp_path / "folder"], tmp_path / "other")
+    assert [one.source for one in done.taken] == [str(tmp_path / "folder" / "more.parquet")]
 
 
 def test_a_store_is_no_source_and_its_own_files_are_none(tmp_path):

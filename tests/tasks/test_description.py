@@ -1,5 +1,6 @@
 """A description finds what was put in, and says so where there is nothing to find."""
 
+import dataclasses
 import math
 
 import msgspec
@@ -313,3 +314,18 @@ def test_real_quotes_are_alike_and_stand(shared_data, name):
     assert np.nanmean(wings[:, 0]) > 2 * np.nanmean(wings[:, -1])  # far quotes stand longer
     ticker = "ticker" in name
     assert (found.ages.rows > 0) == ticker
+
+
+def test_chains_of_another_cadence_are_left_out_and_told():
+    hourly = market(shocks(5, 60), hours=1.0)
+    alone = described(hourly)
+    often = market(shocks(6, 40), stamps=[80 + minute / 60 for minute in range(0, 200, 5)])
+    stray = market(shocks(7, 1), stamps=[120])
+    mixed = described(hourly, often, stray)
+    for quantity in ("innovation", "level", "gradient"):
+        np.testing.assert_equal(dataclasses.asdict(mixed.of(quantity)), dataclasses.asdict(alone.of(quantity)))
+    assert mixed.notes[0] == (
+        "cadences are mixed: 60 chains 1h apart are described, others (40 5m apart, 1 37h apart) are left out: "
+        "describe each by itself (--from, --to, --underlying)"
+    )
+    assert not any("cadences" in note for note in alone.notes)

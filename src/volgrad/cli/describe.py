@@ -11,10 +11,10 @@ import volgrad
 from volgrad import runtime
 from volgrad.cli.common import CommonOptions, print_json, progress
 from volgrad.cli.environment import refuse_misspelt_variables
+from volgrad.cli.fit_files import refuse_store
 from volgrad.errors import InputError
 
 if TYPE_CHECKING:
-    from volgrad.data import Quotes
     from volgrad.tasks.description import Description
 
 __all__ = ["describe"]
@@ -64,6 +64,7 @@ def describe(  # noqa: PLR0913 - a parameter an option
     began = time.perf_counter()
     _check(out, quotes, seed)
     runtime.start(None)
+    refuse_store(out)
     from volgrad.data import build, read_quotes
     from volgrad.tasks.description import PARTS
     from volgrad.tasks.description import describe as work
@@ -73,7 +74,7 @@ def describe(  # noqa: PLR0913 - a parameter an option
         built = build(read)
         advance(1)
         found = work(read, built, seed=seed, advance=advance)
-    told = _write(found, read, out, began, report)
+    told = _write(found, [path.name for path in quotes], out, began, report)
     if common.json:
         print_json(told)
     else:
@@ -92,7 +93,7 @@ def _check(out: Path, quotes: list[Path], seed: int) -> None:
         raise InputError(f"--out {out} is one of the quotes: give another folder for the results")
 
 
-def _write(found: "Description", read: "Quotes", out: Path, began: float, report: bool) -> dict[str, Any]:
+def _write(found: "Description", names: list[str], out: Path, began: float, report: bool) -> dict[str, Any]:
     """Write the files; the content of describe.json."""
     import msgspec
 
@@ -107,7 +108,6 @@ def _write(found: "Description", read: "Quotes", out: Path, began: float, report
     if report:
         from volgrad.report.describe_page import write_description
 
-        names = list(dict.fromkeys(Path(source.name).name for source in read.sources))
         title = f"What there is to learn from: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
         write_description(out / _NAMES[1], found, title=title, summary=told)
     with replacing(out / _NAMES[0]) as file:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from volgrad.errors import InputError
 
-__all__ = ["FitFiles"]
+__all__ = ["FitFiles", "refuse_store"]
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,26 @@ class FitFiles:
         for result in self.results():
             if result.resolve() in inputs:
                 raise InputError(f"{result} is an input and would be overwritten: give another place for the results")
+        refuse_store(self.out)
         _writable(self.out, "--out")
         if self.steps_csv is not None:
             if self.steps_csv.is_dir():
                 raise InputError(f"--steps-csv {self.steps_csv} is a folder: give a file")
             _writable(self.steps_csv.parent, "--steps-csv")
         return sources
+
+
+def refuse_store(out: Path) -> None:
+    """Refuse a store, or a folder in one, as the place of results: they would stand among its own files.
+
+    Raises:
+        InputError: it is one.
+    """
+    from volgrad.data.store import is_store
+
+    for folder in (out, *out.parents):
+        if is_store(folder):
+            raise InputError(f"--out {out} lies in the store {folder}: give a folder outside it")
 
 
 def _writable(folder: Path, option: str) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ingest"]
 
+_INTERRUPTED = 130
 _TOLD = 12  # lines of one kind on the terminal; --json tells all
 
 
@@ -45,8 +46,15 @@ def ingest(
     runtime.start()
     from volgrad.data.ingest import ingest as work
 
-    with _rows_so_far(quiet=common.json) as advance:
-        done = work(list(sources), out, underlying=underlying, progress=advance)
+    try:
+        with _rows_so_far(quiet=common.json) as advance:
+            done = work(list(sources), out, underlying=underlying, progress=advance)
+    except KeyboardInterrupt:
+        print(
+            f"volgrad: interrupted; sources that were read whole are in {out}: run it again for the rest.",
+            file=sys.stderr,
+        )
+        return _INTERRUPTED
     seconds = time.perf_counter() - began
     if common.json:
         print_json(_told(done, out, seconds))
@@ -155,9 +163,11 @@ def _source(one: "Taken") -> str:
     kinds = ", ".join(
         f"{count:,} {dataset.replace('_', ' ')} ({kind})" for (kind, dataset), count in one.kinds.items() if count
     )
+    if unread := one.rows - one.kinds.total():
+        kinds += f" and {unread:,} unreadable lines or records"
     parts = [f"{one.source}: {kinds or f'{one.rows:,} rows'}: {one.stored:,} stored"]
     if one.duplicates:
-        parts.append(f"{one.duplicates:,} there already")
+        parts.append(f"{one.duplicates:,} there already or twice in it")
     if lost := one.rejected.total():
         parts.append(f"{lost:,} rejected")
     return ", ".join(parts)

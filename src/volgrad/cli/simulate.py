@@ -12,6 +12,7 @@ import volgrad
 from volgrad import runtime
 from volgrad.cli.common import CommonOptions, print_json, progress, results_console
 from volgrad.cli.environment import refuse_misspelt_variables
+from volgrad.cli.fit_files import refuse_store
 from volgrad.errors import InputError, UnknownOptionError
 from volgrad.market.duration import format_duration, parse_duration
 
@@ -47,7 +48,7 @@ def simulate(  # noqa: PLR0913 - a parameter an option
 
     Args:
         out: Folder for quotes-CCY-DAY.parquet, truth.parquet (true volatilities) and market.json (what was
-            simulated: regimes, jumps, laws, rates). Files that no simulation wrote are never replaced.
+            simulated: regimes, jumps, laws, rates). An earlier simulation there is replaced, other files never.
         days: How long; a fraction will do.
         every: From one chain to the next, 100ms to 1d: 100ms, 1s, 5m, 1h, 1d.
         underlying: BTC, ETH or, by default, both: BTC,ETH; each moves by itself.
@@ -71,6 +72,7 @@ def simulate(  # noqa: PLR0913 - a parameter an option
     changes = rows == "changes" or (rows == "auto" and every_us < CHANGES_BELOW_US)
     markets = _markets(names, first, every_us, dirty=dirty, calm=calm)
     plan = Plan(seed, markets, moments, changes, volgrad.__version__)
+    refuse_store(out)
     prepare_folder(out, plan.files())
     with progress("simulating", moments * len(markets), quiet=common.json) as advance:
         written = write_market(out, plan, advance)

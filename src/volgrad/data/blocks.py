@@ -187,12 +187,14 @@ def check_premiums(work: BlockWork, premiums: PremiumCheck) -> None:
     bid, ask = work.number("bid"), work.number("ask")
     rows = np.flatnonzero((bid > 0) & (ask > bid) & (work.reason == 0))
     rows = rows[:: max(1, len(rows) // _SAMPLE)]
+    forward = next((work.number(name)[rows] for name in ("underlying", "forward") if name in work.out), None)
+    if forward is not None:
+        premiums.add_ratios(work.number("strike")[rows] / np.where(forward > 0, forward, np.nan))
     call = _is(work, "cp", "C", rows)
     if "settlement" not in work.out or not (linear := _is(work, "settlement", "linear", rows)).any():
         premiums.add_inverse(ask[rows[call]])
         return
     premiums.add_inverse(ask[rows[call & ~linear]])
-    forward = next((work.number(name)[rows] for name in ("underlying", "forward") if name in work.out), None)
     if forward is not None:
         life = np.subtract(*(columns.stamp_us(_chunked(work.out[name]))[rows] for name in ("expiry", "ts")))
         near = linear & (life >= _WEEK_US) & (np.abs(np.log(work.number("strike")[rows] / forward)) < 0.02)

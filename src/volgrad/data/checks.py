@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 
 from volgrad.data.columns import refuse_cell
 from volgrad.data.schema import SourceKind
-from volgrad.data.units import check_median, check_premiums, usable_volatility
+from volgrad.data.units import check_median, check_premiums, check_ratios, usable_volatility
 
 __all__ = ["CellCheck", "MedianCheck", "PremiumCheck"]
 
@@ -75,6 +75,7 @@ class PremiumCheck:
         self._source = source
         self._above = self._below = 0
         self._near = 0.0
+        self._ratios: list[Float[np.ndarray, " some"]] = []
 
     def add_inverse(self, ask_coin: Float[np.ndarray, " some"]) -> None:
         """Take asks of two-sided calls of inverse options.
@@ -93,13 +94,26 @@ class PremiumCheck:
         """Take asks of linear options near the forward with a week or more to live, as fractions of the forward."""
         self._near = max(self._near, float(ask.max(initial=0.0)))
 
+    def add_ratios(self, ratio: Float[np.ndarray, " some"]) -> None:
+        """Take strikes over the printed forwards.
+
+        Raises:
+            UnitsError: their median over a thousand cannot be.
+        """
+        self._ratios.append(ratio[np.isfinite(ratio)])
+        if sum(map(len, self._ratios)) >= _ENOUGH:
+            check_ratios(self._source, np.concatenate(self._ratios))
+            self._ratios.clear()
+
     def finish(self) -> None:
         """Judge what there is.
 
         Raises:
-            UnitsError: nearly all inverse calls cost more than a coin, or linear options at the money next to nothing.
+            UnitsError: as the others; or linear options at the money cost next to nothing.
         """
         near = np.array([self._near] if self._near else [])
+        if self._ratios:
+            check_ratios(self._source, np.concatenate(self._ratios))
         check_premiums(self._source, above_bound=self._above, used=self._below, near_linear=near)
 
 

@@ -1,5 +1,6 @@
 """Which files a path names, and reading one whole; what cannot be read is set aside by name."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,8 +56,8 @@ def expand(path: str | Path) -> list[Path]:
         raise InputError(f"{where}: a pipe or device; a source is read more than once: save it as a file.", file=where)
     if where.is_file() or is_store(where):
         return [where]
-    inside = sorted(p for p in where.rglob("*") if p.is_file() and not _hidden(p.relative_to(where)))
-    files = [p for p in inside if p.name.lower().endswith(SUFFIXES) and not _is_truth(p)]
+    inside = list(_inside(where))
+    files = [p for p in inside if p.is_dir() or (p.name.lower().endswith(SUFFIXES) and not _is_truth(p))]
     if not files:
         raise InputError(
             f"{where}: no data file in this directory ({len(inside)} files, none of {', '.join(_SUFFIXES)}).",
@@ -70,8 +71,15 @@ def _is_truth(file: Path) -> bool:
     return file.name in ("truth.parquet", "market.json") and (file.parent / "market.json").exists()
 
 
-def _hidden(inside: Path) -> bool:
-    return any(part.startswith((".", "_")) for part in inside.parts)
+def _inside(folder: Path) -> Iterator[Path]:
+    """Files at any depth in order of name, and stores as they are; hidden and temporary ones not."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith((".", "_")):
+            continue
+        if path.is_dir() and not is_store(path):
+            yield from _inside(path)
+        elif path.is_dir() or path.is_file():
+            yield path
 
 
 def read_whole(path: Path) -> pa.Table:

@@ -44,6 +44,7 @@ class Source:
     bad_values: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
+_VENUES = {kind: kind.value for kind in (SourceKind.OKX, SourceKind.BYBIT, SourceKind.BINANCE)}
 _Kept = tuple[pa.Table, Int[np.ndarray, " rows"]]
 
 
@@ -128,11 +129,20 @@ class Gathered:
         for stream in self._streams.values():
             if (drawn := stream.finish()) is not None:
                 self._kept.append(self._chosen(drawn))
+            if not stream.updates:
+                continue
             self.notes.append(
                 f"chains are drawn from {stream.updates:,} single updates, one every "
                 f"{format_duration(self._drawing.every_us)} (--every): {stream.superseded:,} updates were replaced by "
                 f"later ones before; {stream.late:,} came too late for theirs; {stream.stale:,} times an option was "
                 "left out as nothing new was said of it"
+            )
+        venues = sorted(
+            {_VENUES.get(one.kind, "deribit or your own") for one in self.sources if one.rows > one.rows_filtered}
+        )
+        if len(venues) > 1:
+            self.notes.append(
+                f"quotes of several exchanges ({', '.join(venues)}) are taken as one market: fit them apart"
             )
         table = pa.concat_tables([part for part, _ in self._kept], promote_options="default").unify_dictionaries()
         origin = table[_ORIGIN].to_numpy()

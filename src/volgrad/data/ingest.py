@@ -133,6 +133,9 @@ def ingest(
             except InputError as error:
                 aside.append(SetAside(name, error))
                 continue
+            except KeyboardInterrupt:
+                writer.commit()  # what was read whole is kept
+                raise
             waiting += taken[-1].stored
             if waiting > _COMMIT_ROWS:
                 writer.commit()
@@ -173,7 +176,7 @@ def _listed(sources: list[Any], out: Path) -> list[Any]:
             )
         for path in expand(source):
             real = path.resolve()
-            if real not in seen and root not in real.parents:
+            if real not in seen and real != root and root not in real.parents and not is_store(path):
                 seen.add(real)
                 listed.append(path)
     if not listed:
@@ -202,7 +205,7 @@ def _take(item: Any, name: str, writer: Writer, underlying: str | None, progress
             progress(name, told.rows)
         if not told.rows:
             raise EmptyInputError(f"{name}: a header but no row; nothing to store.", file=name)
-    except InputError:
+    except (InputError, KeyboardInterrupt):
         writer.drop()
         raise
     writer.end(told.rejected, told.notes)

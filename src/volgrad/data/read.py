@@ -27,7 +27,7 @@ from volgrad.data.gather import Gathered, Source
 from volgrad.data.reasons import Reason, Rejections
 from volgrad.data.snapshots import Drawing
 from volgrad.data.store import is_store
-from volgrad.errors import DamagedError, EmptyInputError, ForeignError, InputError, SchemaError
+from volgrad.errors import EmptyInputError, InputError, SchemaError, UnitsError
 
 __all__ = ["Quotes", "Source", "read_quotes"]
 
@@ -111,7 +111,9 @@ def read_quotes(
                 gathered.take(from_store(item, window, drawing, quarantined, notes))
             else:
                 gathered.take(from_source(item, name))
-        except (DamagedError, ForeignError, EmptyInputError) as error:
+        except InputError as error:
+            if isinstance(error, SchemaError | UnitsError):  # quotes, and a mistake to mend
+                raise
             if not isinstance(item, Path):  # handed over on purpose, and so meant as quotes
                 raise SchemaError(str(error), file=name) from error
             quarantined.append(Quarantined.of(name, error))
@@ -168,4 +170,5 @@ def _refuse_empty(sources: list[Source], quarantined: list[Quarantined], asked: 
             raise EmptyInputError(why, file=sources[0].name)
         raise EmptyInputError(f"{names}: a header but no row of quotes; nothing to fit.", file=sources[0].name)
     held = "; ".join(dict.fromkeys(offered))
-    raise EmptyInputError(f"{names}: no row is left {asked}; there is {held}.", file=sources[0].name)
+    aside = f" Set aside: {quarantined[0].file}: {quarantined[0].why}" if quarantined else ""
+    raise EmptyInputError(f"{names}: no row is left {asked}; there is {held}.{aside}", file=sources[0].name)

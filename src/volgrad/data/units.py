@@ -138,6 +138,27 @@ def check_premiums(source: str, *, above_bound: int, used: int, near_linear: Flo
         )
 
 
+def check_ratios(source: str, ratio: Float[np.ndarray, " quotes"]) -> None:
+    """Refuse strikes and forwards that are not of one unit: the middle of listed strikes is near the forward.
+
+    Args:
+        source: for the message.
+        ratio: strikes over the forwards printed beside them.
+
+    Raises:
+        UnitsError: the median lies outside [0.1, 10] (assumption: 1.0 on all recorded months; a wrong unit is a factor
+            of 100 or 1,000).
+
+    >>> check_ratios("q", np.array([0.8, 1.0, 1.3]))
+    """
+    if len(ratio) and not RATIO_LOW <= (middle := float(np.median(ratio))) <= RATIO_HIGH:
+        raise UnitsError(
+            f"{source}: strikes are {middle:.3g} times the forwards beside them in the median: strike and underlying "
+            "(or forward) are not of one unit; both are dollars.",
+            file=source,
+        )
+
+
 def _refuse(column: str, source: str, kind: SourceKind, finding: str) -> None:
     unit, other, mend = ("percent", "fractions", "multiply") if kind.percent else ("a fraction", "percent", "divide")
     raise UnitsError(

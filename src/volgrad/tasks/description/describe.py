@@ -9,6 +9,7 @@ from volgrad.data.read import Quotes
 from volgrad.errors import EmptyInputError
 from volgrad.learning.batching.clusters import cheapest_rows_per_cluster
 from volgrad.tasks.description.ages import Ages, row_ages
+from volgrad.tasks.description.cadence import one_cadence
 from volgrad.tasks.description.inventory import Inventory, inventory
 from volgrad.tasks.description.likeness import Likeness, likeness
 from volgrad.tasks.description.panel import Panel
@@ -102,7 +103,8 @@ def describe(
         raise EmptyInputError(
             f"{quotes.sources[0].name}: no chain has a usable quote{why}: there is nothing to describe."
         )
-    panel = Panel.of(built.chains)
+    chains, mixed = one_cadence(built.chains)
+    panel = Panel.of(chains)
     counted = inventory(quotes, built, panel)
     advance(1)
     smiles = smile_residuals(panel)
@@ -113,7 +115,7 @@ def describe(
     advance(1)
     stands = staleness(panel)
     advance(1)
-    ages = row_ages(quotes, built.chains, panel)
+    ages = row_ages(quotes, chains, panel)
     advance(1)
     return Description(
         inventory=counted,
@@ -122,7 +124,7 @@ def describe(
         batching=_batching(found),
         ages=ages,
         staleness=stands,
-        notes=built.notes,
+        notes=(*mixed, *built.notes),
     )
 
 
