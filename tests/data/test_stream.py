@@ -122,7 +122,7 @@ def test_a_header_alone_is_an_empty_block_of_its_kind(tmp_path):
     assert block.table.schema.field("ts").type == pa.timestamp("us", "UTC")
 
 
-@pytest.mark.parametrize("content", [b"", gzip.compress(b"")])
+@pytest.mark.parametrize("content", [b"", gzip.compress(b"", mtime=0)], ids=["empty", "gzip"])
 def test_an_empty_file_says_so(tmp_path, content):
     (tmp_path / "q.csv").write_bytes(content)
     with pytest.raises(EmptyInputError, match=r"q\.csv: .*0 bytes"):
