@@ -209,7 +209,7 @@ class Svi(Model):
         curve = jnp.where(jnp.arange(curve.shape[1])[None, :] <= epochs[:, None], curve, loss[:, None])
         outcome = jnp.max(jnp.where(real, outcome, Outcome.CONVERGED))  # in order of severity
         parameters = jnp.stack(slices, axis=-1), variables
-        return Found(parameters, vol, outcome, jnp.max(jnp.where(real, epochs, 0)), weight @ curve)
+        return Found(parameters, vol, outcome, jnp.max(jnp.where(real, epochs, 0)), jnp.dot(weight, curve))
 
     def publish(self, chain: Chain, framed: Framed, found: Found) -> Published:
         """The slices, joined at equal standard deviations; the certificate says what arbitrage that has."""
