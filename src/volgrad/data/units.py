@@ -146,12 +146,12 @@ def check_ratios(source: str, ratio: Float[np.ndarray, " quotes"]) -> None:
         ratio: strikes over the forwards printed beside them.
 
     Raises:
-        UnitsError: the median lies outside [0.1, 10] (assumption: 1.0 on all recorded months; a wrong unit is a factor
-            of 100 or 1,000).
+        UnitsError: the median of more than ten lies outside [0.1, 10] (assumption: it is near 1 on all recorded months;
+            a wrong unit is a factor of 100 or 1,000, and a few options may lie anywhere).
 
     >>> check_ratios("q", np.array([0.8, 1.0, 1.3]))
     """
-    if len(ratio) and not RATIO_LOW <= (middle := float(np.median(ratio))) <= RATIO_HIGH:
+    if len(ratio) > 10 and not RATIO_LOW <= (middle := float(np.median(ratio))) <= RATIO_HIGH:
         raise UnitsError(
             f"{source}: strikes are {middle:.3g} times the forwards beside them in the median: strike and underlying "
             "(or forward) are not of one unit; both are dollars.",
