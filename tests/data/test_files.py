@@ -135,6 +135,7 @@ def test_when_nothing_is_left_the_file_is_named_with_the_reason(tmp_path):
         ("book.parquet", gzip.compress(b"PAR1", mtime=0), "Parquet inside gzip; unpack it once"),
         ("book.gz", gzip.compress(gzip.compress(b"ts,ccy", mtime=0), mtime=0), "gzip inside gzip; unpack it once"),
         ("book.txt", bytes(range(256)), "no file of quotes: it starts with b'\\x00"),
+        ("book.csv", b"# my quotes\nts,ccy\n", "begins with a line of comment (b'# my quotes')"),
         ("book.csv", b"\xff\xfet\0s\0", "its name says .csv but it starts with b'\\xff\\xfe"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from volgrad.data import columns
 from volgrad.data.checks import CellCheck, MedianCheck, PremiumCheck
@@ -97,28 +97,24 @@ def take_contracts(work: BlockWork, known: Contracts) -> None:
     else:
         work.put("strike", strike, ~is_option)
     if "expiry" in work.out:
-        differs = columns.compute("not_equal", _chunked(work.out["expiry"]).combine_chunks(), expiry).fill_null(False)
+        differs = columns.compute("not_equal", columns.chunked(work.out["expiry"]).combine_chunks(), expiry).fill_null(
+            False
+        )
         work.flag(is_option & np.asarray(differs), Reason.BAD_INSTRUMENT)
     else:
         work.out["expiry"] = expiry
     if "cp" in work.out:
         _call_or_put(work)
-        side = columns.text_entries(_chunked(work.out["cp"]))[1]
+        side = columns.text_entries(columns.chunked(work.out["cp"]))[1]
         work.flag(is_option & (side >= 0) & ((side == 0) != is_call), Reason.BAD_INSTRUMENT)
     else:
-        work.out["cp"] = _coded(["C", "P"], np.where(is_call, 0, 1), ~is_option)
+        work.out["cp"] = columns.coded(["C", "P"], np.where(is_call, 0, 1), ~is_option)
     work.out.setdefault("settlement", _settlements(rows))
     work.out.setdefault("ccy", rows.underlyings)
 
 
 def _settlements(rows: ContractRows) -> pa.Array:
-    return _coded(["inverse", "linear"], rows.take("is_linear").astype(np.int32))
-
-
-def _coded(
-    values: list[str], codes: Int[np.ndarray, " rows"], nulls: Bool[np.ndarray, " rows"] | None = None
-) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32(), mask=nulls), pa.array(values, pa.string()))
+    return columns.coded(["inverse", "linear"], rows.take("is_linear").astype(np.int32))
 
 
 def check_rows(work: BlockWork) -> None:
@@ -128,14 +124,14 @@ def check_rows(work: BlockWork) -> None:
         stamp = work.out["cycle"]
         if not work.layout.cycle:
             stamp = columns.compute("coalesce", work.out["cycle"], work.out["ts"])
-    work.flag(_null(stamp), Reason.BAD_TIMESTAMP)
-    work.flag(_null(work.out["ccy"]), Reason.BAD_UNDERLYING)
-    work.flag(_null(work.out["expiry"]), Reason.BAD_EXPIRY)
+    work.flag(columns.missing(stamp), Reason.BAD_TIMESTAMP)
+    work.flag(columns.missing(work.out["ccy"]), Reason.BAD_UNDERLYING)
+    work.flag(columns.missing(work.out["expiry"]), Reason.BAD_EXPIRY)
     strike = work.number("strike")
     work.flag(~((strike > 0) & (strike < np.inf)), Reason.BAD_STRIKE)
     _call_or_put(work)
     if "settlement" in work.out:
-        values, codes = columns.text_entries(_chunked(work.out["settlement"]))
+        values, codes = columns.text_entries(columns.chunked(work.out["settlement"]))
         known = np.array([v in ("inverse", "linear") for v in values] + [True])
         if not known.all():
             work.flag(~known[codes], Reason.BAD_SETTLEMENT)
@@ -143,7 +139,7 @@ def check_rows(work: BlockWork) -> None:
 
 def _call_or_put(work: BlockWork) -> None:
     """`cp` as C and P, whatever it was called."""
-    values, codes = columns.text_entries(_chunked(work.out["cp"]))
+    values, codes = columns.text_entries(columns.chunked(work.out["cp"]))
     if values == ["C", "P"]:
         work.flag(codes < 0, Reason.BAD_TYPE)
         return
@@ -157,7 +153,7 @@ def _call_or_put(work: BlockWork) -> None:
     lookup = np.array([{"C": 0, "P": 1}.get(k or "", -1) for k in known] + [-1], np.int32)
     side = lookup[codes]
     work.flag(side < 0, Reason.BAD_TYPE)
-    work.out["cp"] = _coded(["C", "P"], np.maximum(side, 0), side < 0)
+    work.out["cp"] = columns.coded(["C", "P"], np.maximum(side, 0), side < 0)
 
 
 def check_volatilities(work: BlockWork, medians: MedianCheck) -> None:
@@ -190,27 +186,12 @@ def check_premiums(work: BlockWork, premiums: PremiumCheck) -> None:
     forward = next((work.number(name)[rows] for name in ("underlying", "forward") if name in work.out), None)
     if forward is not None:
         premiums.add_ratios(work.number("strike")[rows] / np.where(forward > 0, forward, np.nan))
-    call = _is(work, "cp", "C", rows)
-    if "settlement" not in work.out or not (linear := _is(work, "settlement", "linear", rows)).any():
+    call = columns.holds(work.out["cp"], "C")[rows]
+    if "settlement" not in work.out or not (linear := columns.holds(work.out["settlement"], "linear")[rows]).any():
         premiums.add_inverse(ask[rows[call]])
         return
     premiums.add_inverse(ask[rows[call & ~linear]])
     if forward is not None:
-        life = np.subtract(*(columns.stamp_us(_chunked(work.out[name]))[rows] for name in ("expiry", "ts")))
+        life = np.subtract(*(columns.stamp_us(columns.chunked(work.out[name]))[rows] for name in ("expiry", "ts")))
         near = linear & (life >= _WEEK_US) & (np.abs(np.log(work.number("strike")[rows] / forward)) < 0.02)
         premiums.add_linear(ask[rows[near]] / forward[near])
-
-
-def _is(work: BlockWork, name: str, value: str, rows: Int[np.ndarray, " some"]) -> Bool[np.ndarray, " some"]:
-    entries, codes = columns.text_entries(_chunked(work.out[name]))
-    return np.array([entry == value for entry in entries] + [False])[codes[rows]]
-
-
-def _chunked(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray:
-    return column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
-
-
-def _null(column: pa.ChunkedArray | pa.Array) -> Bool[np.ndarray, " rows"]:
-    if not column.null_count:
-        return np.zeros(len(column), bool)
-    return np.asarray(_chunked(column).is_null().to_numpy())

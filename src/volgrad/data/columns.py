@@ -14,7 +14,21 @@ from jaxtyping import Bool, Float, Int
 
 from volgrad.errors import SchemaError
 
-__all__ = ["NO_STAMP", "Numbers", "number", "numbers", "refuse_cell", "stamp_us", "text", "text_codes", "text_entries"]
+__all__ = [
+    "NO_STAMP",
+    "Numbers",
+    "chunked",
+    "coded",
+    "holds",
+    "missing",
+    "number",
+    "numbers",
+    "refuse_cell",
+    "stamp_us",
+    "text",
+    "text_codes",
+    "text_entries",
+]
 
 STAMP_TYPE = pa.timestamp("us", tz="UTC")
 TEXT_TYPE = pa.dictionary(pa.int32(), pa.string())
@@ -94,6 +108,39 @@ def text_codes(column: pa.ChunkedArray) -> tuple[list[str], Int[np.ndarray, " ro
     rank = {value: i for i, value in enumerate(values)}
     lookup = np.array([rank.get(e, -1) for e in entries] + [-1], np.int64)
     return values, lookup[indices]
+
+
+def chunked(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray:
+    """The column as a chunked one."""
+    return column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+
+
+def missing(column: pa.ChunkedArray | pa.Array) -> Bool[np.ndarray, " rows"]:
+    """Which rows are null."""
+    if not column.null_count:
+        return np.zeros(len(column), bool)
+    return np.asarray(chunked(column).is_null().to_numpy())
+
+
+def coded(
+    values: list[str], codes: Int[np.ndarray, " rows"], nulls: Bool[np.ndarray, " rows"] | None = None
+) -> pa.DictionaryArray:
+    """A text column from the position of each row's text in `values`.
+
+    >>> coded(["C", "P"], np.array([1, 0]), np.array([False, True])).to_pylist()
+    ['P', None]
+    """
+    return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32(), mask=nulls), pa.array(values, pa.string()))
+
+
+def holds(column: pa.ChunkedArray | pa.Array, value: str) -> Bool[np.ndarray, " rows"]:
+    """Which rows of a :func:`text` column are `value`.
+
+    >>> holds(coded(["C", "P"], np.array([1, 0])), "P").tolist()
+    [True, False]
+    """
+    entries, codes = text_entries(chunked(column))
+    return np.array([entry == value for entry in entries] + [False])[codes]
 
 
 class Numbers(NamedTuple):

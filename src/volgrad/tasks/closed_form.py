@@ -1,5 +1,6 @@
 """The classical surfaces as kinds of surfaces that chains are fitted with: SSVI, eSSVI, raw SVI."""
 
+import abc
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,33 +51,6 @@ def _levels(chain: Chain) -> tuple[np.ndarray, np.ndarray, Float64[np.ndarray, "
     return expiries, expiry, theta, growth
 
 
-def _wings(
-    chain: Chain, coordinates: WingCoordinates, expiries: np.ndarray, expiry: np.ndarray, theta: np.ndarray
-) -> Framed:
-    rows, mask = smile_rows(chain, expiry, slice(0, chain.n_rows), (ladder_size(chain.n_rows, _ROWS),))
-    usual = SsviSlices(theta, np.full(theta.size, _FIRST_RHO), _FIRST_CURVE * np.sqrt(theta))
-    task = SsviTask(coordinates, coordinates.variables(usual), np.asarray(float(chain.n_rows)))
-    return Framed(task, Batch(rows, mask, np.ones(mask.size)), expiries, theta)
-
-
-def _begun(framed: Framed, chain: Chain, before: Carried | None) -> tuple[np.ndarray, bool]:
-    """The task's own start, or `rho` and `psi / sqrt(theta)` of an earlier chain at the same expiries."""
-    stamps = chain.expiry_us[framed.expiries].tolist()
-    if before is None or not any(stamp in before for stamp in stamps):
-        return framed.task.centre, False
-    known = [stamp for stamp in stamps if stamp in before]
-    near = [before[min(known, key=lambda other: abs(other - stamp))] for stamp in stamps]
-    rho, curve = np.array(near).T
-    return framed.task.coordinates.variables(SsviSlices(framed.theta, rho, curve * np.sqrt(framed.theta))), True
-
-
-def _solved(training: Training, task: Any, data: Batch, start: Array, seed: Array) -> Found:
-    done = training.run(task, data, start, seed, _CARE)
-    variables = done.state.variables
-    slices = task.coordinates.slices(variables)
-    return Found(slices, task.implied_vol(variables, data.rows), done.outcome, done.epochs, done.curve)
-
-
 def _published(surface: ListedSurface, carried: Carried) -> Published:
     certificate = certify(surface, certificate_times(surface.expiry_years), certificate_reach(surface))
     return Published(surface, certificate, carried)
@@ -87,31 +61,56 @@ def _carried(chain: Chain, framed: Framed, *columns: np.ndarray) -> Carried:
     return dict(zip(stamps, np.stack(columns, axis=1), strict=True))
 
 
-@dataclass(frozen=True)
-class Essvi(Model):
-    """Extended SSVI: three numbers an expiry, no arbitrage by construction."""
+class Wings(Model):
+    """SSVI and eSSVI: slices in coordinates that cannot arbitrage."""
 
-    name: ClassVar[str] = "essvi"
     leans: ClassVar[bool] = False
     freedoms: ClassVar[tuple[float, ...]] = (1.0,)
     may_arbitrage: ClassVar[bool] = False
-    usual_inside: ClassVar[str] = "65 to 85 %"
-    doubtful_inside: ClassVar[float] = 0.3  # (assumption)
+
+    @abc.abstractmethod
+    def coordinates(self, growth: Float64[np.ndarray, " places"], expiries: int) -> WingCoordinates:
+        """Coordinates of slices of which the first `expiries` are no padding; `growth` of level is usual to each."""
 
     def frame(self, chain: Chain, earlier: Sequence[Carried], freedom: float) -> Framed:
         """Coordinates scaled by the chain's own levels (nothing leans on earlier chains)."""
         del earlier, freedom
         expiries, expiry, theta, growth = _levels(chain)
-        coordinates = EssviCoordinates(growth, np.arange(growth.size) < theta.size)
-        return _wings(chain, coordinates, expiries, expiry, theta)
+        coordinates = self.coordinates(growth, theta.size)
+        rows, mask = smile_rows(chain, expiry, slice(0, chain.n_rows), (ladder_size(chain.n_rows, _ROWS),))
+        usual = SsviSlices(theta, np.full(theta.size, _FIRST_RHO), _FIRST_CURVE * np.sqrt(theta))
+        task = SsviTask(coordinates, coordinates.variables(usual), np.asarray(float(chain.n_rows)))
+        return Framed(task, Batch(rows, mask, np.ones(mask.size)), expiries, theta)
 
     def start(self, framed: Framed, chain: Chain, before: Carried | None) -> tuple[np.ndarray, bool]:
-        """A usual smile everywhere, or the smiles of an earlier chain."""
-        return _begun(framed, chain, before)
+        """A usual smile everywhere, or `rho` and `psi / sqrt(theta)` of an earlier chain at the same expiries."""
+        stamps = chain.expiry_us[framed.expiries].tolist()
+        if before is None or not any(stamp in before for stamp in stamps):
+            return framed.task.centre, False
+        known = [stamp for stamp in stamps if stamp in before]
+        near = [before[min(known, key=lambda other: abs(other - stamp))] for stamp in stamps]
+        rho, curve = np.array(near).T
+        return framed.task.coordinates.variables(SsviSlices(framed.theta, rho, curve * np.sqrt(framed.theta))), True
 
     def solve(self, training: Training, task: Any, data: Batch, start: Array, seed: Array) -> Found:
-        """Fit and read the slices."""
-        return _solved(training, task, data, start, seed)
+        """Fit and read the slices (inside `jit`)."""
+        done = training.run(task, data, start, seed, _CARE)
+        variables = done.state.variables
+        slices = task.coordinates.slices(variables)
+        return Found(slices, task.implied_vol(variables, data.rows), done.outcome, done.epochs, done.curve)
+
+
+@dataclass(frozen=True)
+class Essvi(Wings):
+    """Extended SSVI: three numbers an expiry, no arbitrage by construction."""
+
+    name: ClassVar[str] = "essvi"
+    usual_inside: ClassVar[str] = "65 to 85 %"
+    doubtful_inside: ClassVar[float] = 0.3  # (assumption)
+
+    def coordinates(self, growth: Float64[np.ndarray, " places"], expiries: int) -> WingCoordinates:
+        """Three numbers of every expiry."""
+        return EssviCoordinates(growth, np.arange(growth.size) < expiries)
 
     def publish(self, chain: Chain, framed: Framed, found: Found) -> Published:
         """The slices as they are: what lies between them is free of arbitrage, too."""
@@ -121,30 +120,16 @@ class Essvi(Model):
 
 
 @dataclass(frozen=True)
-class Ssvi(Model):
+class Ssvi(Wings):
     """SSVI: one correlation and a power law for all expiries, no arbitrage by construction."""
 
     name: ClassVar[str] = "ssvi"
-    leans: ClassVar[bool] = False
-    freedoms: ClassVar[tuple[float, ...]] = (1.0,)
-    may_arbitrage: ClassVar[bool] = False
     usual_inside: ClassVar[str] = "50 to 70 %"
     doubtful_inside: ClassVar[float] = 0.2  # (assumption)
 
-    def frame(self, chain: Chain, earlier: Sequence[Carried], freedom: float) -> Framed:
-        """Coordinates scaled by the chain's own levels (nothing leans on earlier chains)."""
-        del earlier, freedom
-        expiries, expiry, theta, growth = _levels(chain)
-        coordinates = SsviCoordinates(growth, np.asarray(theta.size - 1, np.int32))
-        return _wings(chain, coordinates, expiries, expiry, theta)
-
-    def start(self, framed: Framed, chain: Chain, before: Carried | None) -> tuple[np.ndarray, bool]:
-        """A usual smile everywhere, or the smiles of an earlier chain."""
-        return _begun(framed, chain, before)
-
-    def solve(self, training: Training, task: Any, data: Batch, start: Array, seed: Array) -> Found:
-        """Fit and read the slices."""
-        return _solved(training, task, data, start, seed)
+    def coordinates(self, growth: Float64[np.ndarray, " places"], expiries: int) -> WingCoordinates:
+        """The level of every expiry, one correlation and the power law."""
+        return SsviCoordinates(growth, np.asarray(expiries - 1, np.int32))
 
     def publish(self, chain: Chain, framed: Framed, found: Found) -> Published:
         """The power law through the slices that were found."""

@@ -113,6 +113,12 @@ def _told(path: Path, stream: BinaryIO, packed: str | None) -> Opened:
     if looks_like_cells(head):
         return Opened(open_cells(stream, str(path)), head, stream, packed)
     promised = next((name for name in _TABLES if path.name.lower().endswith(name)), None)
+    if promised and head.startswith(b"#"):
+        raise ForeignError(
+            f"{path}: begins with a line of comment ({head.splitlines()[0][:40]!r}); the header must come first: "
+            "remove what stands before it.",
+            file=path,
+        )
     if b"\0" in head or not _is_text(head) or (promised and not _MESSAGES.match(head)):
         said = f"its name says {promised} but" if promised else "no file of quotes:"
         inside = f" inside {packed}" if packed else ""

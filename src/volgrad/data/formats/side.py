@@ -162,8 +162,8 @@ class _Side:
         self.out["ccy"] = rows.underlyings
         self.out["expiry"] = pa.array(rows.take("expiry_us"), mask=no_option).cast(columns.STAMP_TYPE)
         self.out["strike"] = pa.array(rows.take("strike_usd"), mask=no_option)
-        self.out["cp"] = _coded(["C", "P"], ~rows.take("is_call"), no_option)
-        self.out["settlement"] = _coded(["inverse", "linear"], rows.take("is_linear"), no_option)
+        self.out["cp"] = columns.coded(["C", "P"], ~rows.take("is_call"), no_option)
+        self.out["settlement"] = columns.coded(["inverse", "linear"], rows.take("is_linear"), no_option)
 
     def take(self, column: Column) -> None:
         """Read a column; all null where the piece has none."""
@@ -201,12 +201,12 @@ class _Side:
 
     def check_keys(self) -> None:
         """Flag rows without a time, an underlying or a contract."""
-        self.flag(_null(self.out["ts"]), Reason.BAD_TIMESTAMP)
-        self.flag(_null(self.out["ccy"]), Reason.BAD_UNDERLYING)
+        self.flag(columns.missing(self.out["ts"]), Reason.BAD_TIMESTAMP)
+        self.flag(columns.missing(self.out["ccy"]), Reason.BAD_UNDERLYING)
         if self.piece.dataset is Dataset.TRADES:
-            self.flag(_null(self.out["expiry"]), Reason.BAD_EXPIRY)
-            self.flag(_null(self.out["strike"]), Reason.BAD_STRIKE)
-            self.flag(_null(self.out["cp"]), Reason.BAD_TYPE)
+            self.flag(columns.missing(self.out["expiry"]), Reason.BAD_EXPIRY)
+            self.flag(columns.missing(self.out["strike"]), Reason.BAD_STRIKE)
+            self.flag(columns.missing(self.out["cp"]), Reason.BAD_TYPE)
 
     def check_prices(self) -> None:
         """Flag rows without a price, and bars that contradict themselves."""
@@ -229,20 +229,5 @@ class _Side:
 
     def inverse_calls(self) -> Float[np.ndarray, " some"]:
         """Prices of the trades of calls that are settled in the coin, which is what is meant where nothing says so."""
-        call, linear = self._holds("cp", "C"), self._holds("settlement", "linear")
+        call, linear = columns.holds(self.out["cp"], "C"), columns.holds(self.out["settlement"], "linear")
         return self.values["price"][call & ~linear & (self.reason == 0)]
-
-    def _holds(self, name: str, value: str) -> Bool[np.ndarray, " rows"]:
-        column = self.out[name]
-        entries, codes = columns.text_entries(
-            column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
-        )
-        return np.array([entry == value for entry in entries] + [False])[codes]
-
-
-def _coded(values: list[str], second: Bool[np.ndarray, " rows"], nulls: Bool[np.ndarray, " rows"]) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(pa.array(second.astype(np.int32), mask=nulls), pa.array(values, pa.string()))
-
-
-def _null(column: pa.ChunkedArray | pa.Array) -> Bool[np.ndarray, " rows"]:
-    return np.asarray(column.is_null())

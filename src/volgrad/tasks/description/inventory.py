@@ -8,11 +8,10 @@ from jaxtyping import Int
 
 from volgrad.data.chains import Built
 from volgrad.data.read import Quotes
-from volgrad.tasks.description.panel import Panel
+from volgrad.tasks.description.panel import GAP, Panel
 
 __all__ = ["Contents", "Gap", "Inventory", "Period", "inventory", "utc"]
 
-_GAP = 3.0  # times the median distance of chains (assumption)
 _HOUR_US = 3.6e9
 _SHORT_US = 3 * 24 * _HOUR_US
 _MOST_GAPS = 20  # that are named; all are counted
@@ -156,7 +155,7 @@ def _gaps(name: str, stamps: Int[np.ndarray, " stamps"]) -> list[Gap]:
     apart = np.diff(stamps)
     if not len(apart):
         return []
-    wide = np.flatnonzero(apart > _GAP * np.median(apart))
+    wide = np.flatnonzero(apart > GAP * np.median(apart))
     return [Gap(name, utc(stamps[at]), utc(stamps[at + 1]), float(apart[at]) / _HOUR_US) for at in wide.tolist()]
 
 

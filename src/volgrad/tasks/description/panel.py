@@ -22,7 +22,7 @@ DELTA_EDGES = (0.05, 0.10, 0.25, 0.40)
 DELTA_LABELS = ("below .05", ".05 to .10", ".10 to .25", ".25 to .40", "above .40")
 TENOR_EDGES_DAYS = (2.0, 7.0, 30.0, 90.0, 180.0)
 TENOR_LABELS = ("below 2 d", "2 to 7 d", "7 to 30 d", "30 to 90 d", "90 to 180 d", "above 180 d")
-_GAP = 3.0  # times the median distance of chains: a longer one is a gap (assumption)
+GAP = 3.0  # times the median distance of chains: a longer one is a gap (assumption)
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +194,7 @@ def _order(
         order[own] = np.arange(len(own))
         gaps = np.diff(stamps[own])
         if len(gaps):
-            follows[own[1:]] = gaps <= _GAP * np.median(gaps)
+            follows[own[1:]] = gaps <= GAP * np.median(gaps)
     return order, follows
 
 
