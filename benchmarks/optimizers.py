@@ -126,7 +126,9 @@ def _loss() -> Callable[..., Any]:
 
     from volgrad.learning.training.state import mean_loss
 
-    return jax.jit(lambda task, data, state: mean_loss(task.loss(state.variables, data, state.key)[0], data))
+    return jax.jit(
+        lambda task, data, state: mean_loss(task.loss(state.variables, state.statistics, data, state.key)[0], data)
+    )
 
 
 @functools.cache

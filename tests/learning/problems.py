@@ -26,14 +26,14 @@ class Regression(LeastSquares):
     scale: Array = eqx.field(default_factory=lambda: jnp.ones(()))
 
     def init(self, key):
-        return {"slope": jnp.zeros(3, self.scale.dtype), "level": jnp.zeros((), self.scale.dtype)}
+        return {"slope": jnp.zeros(3, self.scale.dtype), "level": jnp.zeros((), self.scale.dtype)}, None
 
     def misses(self, variables, batch):
         features, target = batch.rows
         found = (features * variables["slope"][None, :]).sum(1) + variables["level"]
         return jnp.where(batch.mask, self.scale * (found - target), 0.0)
 
-    def loss(self, variables, batch, key):
+    def loss(self, variables, statistics, batch, key):
         return 0.5 * self.misses(variables, batch) ** 2, None
 
     def residuals(self, variables, batch):
@@ -41,7 +41,7 @@ class Regression(LeastSquares):
         weight = jnp.where(batch.mask, batch.weight, 0.0)
         return Residuals(misses, weight, 0.5 * (weight @ misses**2))
 
-    def evaluate(self, variables, batch):
+    def evaluate(self, variables, statistics, batch):
         return {"rmse": jnp.sqrt((self.misses(variables, batch) ** 2).sum() / batch.mask.sum())}
 
 
@@ -49,14 +49,14 @@ class Logistic(Task):
     """Logistic regression: a loss that is no sum of squares."""
 
     def init(self, key):
-        return 0.01 * jax.random.normal(key, (3,))
+        return 0.01 * jax.random.normal(key, (3,)), None
 
-    def loss(self, variables, batch, key):
+    def loss(self, variables, statistics, batch, key):
         features, target = batch.rows
         score = (features * variables[None, :]).sum(1)
         return jax.nn.softplus(score) - (target > 0.0) * score, None
 
-    def evaluate(self, variables, batch):
+    def evaluate(self, variables, statistics, batch):
         features, target = batch.rows
         right = ((features * variables[None, :]).sum(1) > 0.0) == (target > 0.0)
         return {"accuracy": (right & batch.mask).sum() / batch.mask.sum()}
@@ -66,13 +66,13 @@ class Valley(LeastSquares):
     """Rosenbrock's curved valley; the minimum is 0 at (1, 1). The data only say how often."""
 
     def init(self, key):
-        return jnp.array([-1.2, 1.0])
+        return jnp.array([-1.2, 1.0]), None
 
     def both(self, variables):
         x, y = variables
         return jnp.array([10.0 * (y - x * x), 1.0 - x])
 
-    def loss(self, variables, batch, key):
+    def loss(self, variables, statistics, batch, key):
         return jnp.where(batch.mask, 0.5 * (self.both(variables) ** 2).sum(), 0.0), None
 
     def residuals(self, variables, batch):
@@ -80,7 +80,7 @@ class Valley(LeastSquares):
         weight = jnp.where(batch.mask, batch.weight, 0.0).sum()
         return Residuals(both, jnp.full(2, weight), 0.5 * weight * (both @ both))
 
-    def evaluate(self, variables, batch):
+    def evaluate(self, variables, statistics, batch):
         return {"distance": jnp.hypot(*(variables - 1.0))}
 
 
@@ -88,13 +88,13 @@ class Gaussian(Task):
     """Mean and scale by likelihood: a loss that goes below zero."""
 
     def init(self, key):
-        return jnp.zeros(2)
+        return jnp.zeros(2), None
 
-    def loss(self, variables, batch, key):
+    def loss(self, variables, statistics, batch, key):
         mean, log_scale = variables
         return 0.5 * ((batch.rows[1] - mean) / jnp.exp(log_scale)) ** 2 + log_scale, None
 
-    def evaluate(self, variables, batch):
+    def evaluate(self, variables, statistics, batch):
         return {"mean": variables[0]}
 
 
@@ -147,7 +147,7 @@ def run(
 ) -> Fit:
     """The public loop, compiled."""
     key = jax.random.key(seed)
-    return _run(task, optimizer, batch, size, rules, key, task.init(key) if start is None else start)
+    return _run(task, optimizer, batch, size, rules, key, task.init(key)[0] if start is None else start)
 
 
 @eqx.filter_jit

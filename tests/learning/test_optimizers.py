@@ -50,10 +50,10 @@ def test_a_step_is_pure(name):
 def test_a_small_step_lowers_the_loss_of_its_batch(name):
     task, optimizer, batch = Regression(), OPTIMIZERS[name], data()
     step, state = jax.jit(make_step(task, optimizer)), begin(task, optimizer, jax.random.key(0))
-    before = float(task.loss(state.variables, batch, None)[0].mean())
+    before = float(task.loss(state.variables, None, batch, None)[0].mean())
     for _ in range(5):
         state, _ = step(state, batch)
-    assert float(task.loss(state.variables, batch, None)[0].mean()) < before
+    assert float(task.loss(state.variables, None, batch, None)[0].mean()) < before
 
 
 @every

@@ -84,27 +84,27 @@ def squares(request) -> Subject:
 
 def variables_of(subject: Subject, seed: int = 0):
     """Variables somewhere around the start."""
-    start = subject.task.init(jax.random.key(1))
+    start = subject.task.init(jax.random.key(1))[0]
     flat, restore = ravel_pytree(start)
     return restore(flat + subject.scale * np.random.default_rng(seed).standard_normal(flat.size))
 
 
 @jax.jit
 def losses_of(task, variables, batch):
-    return task.loss(variables, batch, jax.random.key(0))[0]
+    return task.loss(variables, None, batch, jax.random.key(0))[0]
 
 
 @jax.jit
 def mean_and_slope(task, variables, batch):
     def mean(at):
-        return mean_loss(task.loss(at, batch, jax.random.key(0))[0], batch)
+        return mean_loss(task.loss(at, None, batch, jax.random.key(0))[0], batch)
 
     return jax.value_and_grad(mean)(variables)
 
 
 @jax.jit
 def metrics_of(task, variables, batch):
-    return task.evaluate(variables, batch)
+    return task.evaluate(variables, None, batch)
 
 
 @jax.jit
@@ -224,7 +224,7 @@ def test_a_part_has_the_residual_losses_of_its_clusters(squares):
 
 def test_compiled_and_plain_agree(subject):
     variables = variables_of(subject)
-    plain = subject.task.loss(variables, subject.data, jax.random.key(0))[0]
+    plain = subject.task.loss(variables, None, subject.data, jax.random.key(0))[0]
     compiled = losses_of(subject.task, variables, subject.data)
     np.testing.assert_allclose(compiled, plain, rtol=1e-9, atol=1e-12)
 
@@ -233,7 +233,7 @@ def test_two_at_once_are_each_alone(subject):
     both = [variables_of(subject, seed) for seed in (0, 1)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *both)
     doubled = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), (subject.task, subject.data))
-    together = jax.jit(jax.vmap(lambda task, batch, at: task.loss(at, batch, None)[0]))(*doubled, stacked)
+    together = jax.jit(jax.vmap(lambda task, batch, at: task.loss(at, None, batch, None)[0]))(*doubled, stacked)
     for index, one in enumerate(both):
         np.testing.assert_allclose(together[index], losses_of(subject.task, one, subject.data), rtol=1e-8, atol=1e-12)
 

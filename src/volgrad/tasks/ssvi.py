@@ -35,10 +35,10 @@ class SsviTask(StructuredLeastSquares):
     centre: Float64[Leaf, " variables"]
     quotes: Float64[Leaf, ""]
 
-    def init(self, key: Any) -> Float64[Array, " variables"]:
+    def init(self, key: Any) -> tuple[Float64[Array, " variables"], None]:
         """The centre (the key is not used)."""
         del key
-        return jnp.asarray(self.centre)
+        return jnp.asarray(self.centre), None
 
     def implied_vol(self, variables: Float64[Array, " variables"], rows: SmileRows) -> Float64[Array, " quotes"]:
         """Implied volatility of the surface at each quote, annual, a fraction."""
@@ -46,10 +46,10 @@ class SsviTask(StructuredLeastSquares):
         return jnp.sqrt(total_variance(own, jnp.asarray(rows.log_moneyness)) / rows.years)
 
     def loss(
-        self, variables: Float64[Array, " variables"], batch: Batch, key: Any
+        self, variables: Float64[Array, " variables"], statistics: None, batch: Batch, key: Any
     ) -> tuple[Float64[Array, " quotes"], None]:
         """Loss of each quote, and its share of the ridge."""
-        del key
+        del statistics, key
         pulled = variables - self.centre
         z = distances(self.implied_vol(variables, batch.rows), batch)
         return quote_loss(z, _PULL, _BOUND) + 0.5 * _RIDGE * pulled @ pulled / self.quotes, None
@@ -86,8 +86,9 @@ class SsviTask(StructuredLeastSquares):
         normal = flat.T @ half[:3].reshape(-1, variables.size) + share * jnp.eye(variables.size)
         return Quadratic(loss + 0.5 * share * pulled @ pulled, half[3].sum(0) + share * pulled, normal)
 
-    def evaluate(self, variables: Float64[Array, " variables"], batch: Batch) -> dict[str, Any]:
+    def evaluate(self, variables: Float64[Array, " variables"], statistics: None, batch: Batch) -> dict[str, Any]:
         """Share of quotes whose implied volatility lies inside the quote, and distance from the middle."""
+        del statistics
         return quality(distances(self.implied_vol(variables, batch.rows), batch), batch)
 
     def _share(self, batch: Batch) -> Float64[Array, ""]:

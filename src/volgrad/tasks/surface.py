@@ -58,10 +58,10 @@ class SurfaceTask(StructuredLeastSquares):
     pull: float = eqx.field(default=1.0, static=True)
     bound: float = eqx.field(default=1.5, static=True)
 
-    def init(self, key: Any) -> Float64[Array, " variables"]:
+    def init(self, key: Any) -> tuple[Float64[Array, " variables"], None]:
         """The mean of the prior (the key is not used)."""
         del key
-        return jnp.zeros(self.frame.factor.shape[-1])
+        return jnp.zeros(self.frame.factor.shape[-1]), None
 
     def implied_vol(self, variables: Float64[Array, " variables"], rows: QuoteRows) -> Float64[Array, " quotes"]:
         """Implied volatility of the surface at each quote, annual, a fraction."""
@@ -74,10 +74,10 @@ class SurfaceTask(StructuredLeastSquares):
         return jnp.where(batch.mask, (vol - batch.rows.mid_vol) / batch.rows.half_spread, 0.0)
 
     def loss(
-        self, variables: Float64[Array, " variables"], batch: Batch, key: Any
+        self, variables: Float64[Array, " variables"], statistics: None, batch: Batch, key: Any
     ) -> tuple[Float64[Array, " quotes"], None]:
         """Loss of each quote, and its share of the prior."""
-        del key
+        del statistics, key
         prior = 0.5 * variables @ variables / self.quotes
         return quote_loss(self.distances(variables, batch), self.pull, self.bound) + prior, None
 
@@ -109,8 +109,9 @@ class SurfaceTask(StructuredLeastSquares):
         prior = share * jnp.eye(variables.size)
         return Quadratic(loss, gradient.astype(z.dtype) + share * variables, normal.astype(z.dtype) + prior)
 
-    def evaluate(self, variables: Float64[Array, " variables"], batch: Batch) -> dict[str, Any]:
+    def evaluate(self, variables: Float64[Array, " variables"], statistics: None, batch: Batch) -> dict[str, Any]:
         """Share of quotes whose implied volatility lies inside the quote, and distance from the middle."""
+        del statistics
         z = self.distances(variables, batch)
         count = jnp.maximum(batch.mask.sum(), 1)
         miss = 100.0 * z * jnp.where(batch.mask, batch.rows.half_spread, 0.0)

@@ -36,10 +36,10 @@ class SviTask(LeastSquares):
     theta: Float64[Leaf, ""]
     quotes: Float64[Leaf, ""]
 
-    def init(self, key: Any) -> Float64[Array, " variables"]:
+    def init(self, key: Any) -> tuple[Float64[Array, " variables"], None]:
         """The middle of the prior (the key is not used)."""
         del key
-        return jnp.asarray(_CENTRE)
+        return jnp.asarray(_CENTRE), None
 
     def slice_(self, variables: Float64[Array, " variables"]) -> SviSlice:
         """The slice in total variance and log-moneyness."""
@@ -51,10 +51,10 @@ class SviTask(LeastSquares):
         return jnp.sqrt(total_variance(self.slice_(variables), jnp.asarray(rows.log_moneyness)) / rows.years)
 
     def loss(
-        self, variables: Float64[Array, " variables"], batch: Batch, key: Any
+        self, variables: Float64[Array, " variables"], statistics: None, batch: Batch, key: Any
     ) -> tuple[Float64[Array, " quotes"], None]:
         """Loss of each quote, and its share of the prior."""
-        del key
+        del statistics, key
         z, pulled = distances(self.implied_vol(variables, batch.rows), batch), _PULL * (variables - _CENTRE)
         return quote_loss(z, _LOSS_PULL, _LOSS_BOUND) + 0.5 * pulled @ pulled / self.quotes, None
 
@@ -67,8 +67,9 @@ class SviTask(LeastSquares):
         value = jnp.concatenate([z, pulled])
         return Residuals(value, jnp.concatenate([stiffness, jnp.ones_like(pulled)]), loss + 0.5 * pulled @ pulled)
 
-    def evaluate(self, variables: Float64[Array, " variables"], batch: Batch) -> dict[str, Any]:
+    def evaluate(self, variables: Float64[Array, " variables"], statistics: None, batch: Batch) -> dict[str, Any]:
         """Share of quotes whose implied volatility lies inside the quote, and distance from the middle."""
+        del statistics
         return quality(distances(self.implied_vol(variables, batch.rows), batch), batch)
 
 

@@ -1,15 +1,28 @@
 """The unit of everything: a batch of fixed shape, and the shuffled order in which a data set gives them."""
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Float32, Int, PRNGKeyArray, PyTree
 
-__all__ = ["Batch", "Leaf", "batches_per_epoch", "epoch_order", "take"]
+__all__ = ["Batch", "Leaf", "Rows", "batches_per_epoch", "epoch_order", "take"]
 
 #: An array on either side of the device: leaves are filled by numpy and traced by JAX.
 Leaf = Array | np.ndarray
+
+
+class Rows(NamedTuple):
+    """Rows of clusters of unequal length, each padded to the longest.
+
+    values: features of each row; 0 where masked. Shape: (clusters, rows, features).
+    mask: False where a row is padding. Shape: (clusters, rows).
+    """
+
+    values: Float32[Leaf, "clusters rows features"]
+    mask: Bool[Leaf, "clusters rows"]
 
 
 class Batch(eqx.Module):
@@ -21,7 +34,7 @@ class Batch(eqx.Module):
     Attributes:
         rows: any pytree whose leaves lead with the axis `clusters`.
         mask: False where a cluster is padding. Shape: (clusters,).
-        weight: of each cluster in the objective. Shape: (clusters,).
+        weight: of each cluster in the objective; 1 on average over the data. Shape: (clusters,).
     """
 
     rows: PyTree[Array, "..."]

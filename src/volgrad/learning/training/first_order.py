@@ -57,7 +57,7 @@ class FirstOrder(Optimizer):
         key = jax.random.fold_in(state.key, state.samples)
 
         def objective(variables):
-            losses, statistics = task.loss(variables, batch, key)
+            losses, statistics = task.loss(variables, state.statistics, batch, key)
             return mean_loss(losses, batch), statistics
 
         (loss, statistics), gradient = jax.value_and_grad(objective, has_aux=True)(state.variables)

@@ -79,7 +79,7 @@ class LevenbergMarquardt(Optimizer):
         candidate = flat - jnp.clip(direction, -self.largest, self.largest)
         old, new = model.loss, task.residuals(restore(candidate), batch).loss
         taken = new < old  # False for NaN
-        weight = jnp.maximum(jnp.where(batch.mask, batch.weight, 0.0).sum(), jnp.finfo(flat.dtype).tiny)
+        count = jnp.maximum(batch.mask.sum(dtype=flat.dtype), 1.0)
         factor = jnp.where(taken, self.easing, self.tightening)
         moved = State(
             variables=restore(jnp.where(taken, candidate, flat)),
@@ -93,4 +93,4 @@ class LevenbergMarquardt(Optimizer):
         # a step that damping has shortened gains little without being near a minimum
         after = jnp.maximum(_NEXT_GAIN * (old - new), jnp.where(damping > 1.0, promised, 0.0))
         expected = jnp.where(taken, after, promised)
-        return moved, Info(jnp.where(taken, new, old) / weight, taken, expected / weight)
+        return moved, Info(jnp.where(taken, new, old) / count, taken, expected / count)

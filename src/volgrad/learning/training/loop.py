@@ -101,9 +101,9 @@ class _Progress(NamedTuple):
 
 def begin(task: Task, optimizer: Optimizer, key: PRNGKeyArray, variables: PyTree | None = None) -> State:
     """The state before the first step; `variables` is a warm start."""
-    if variables is None:
-        variables = task.init(key)
-    return State(variables, None, optimizer.init(variables), key, jnp.zeros((), int))
+    drawn, statistics = task.init(key)
+    variables = drawn if variables is None else variables
+    return State(variables, statistics, optimizer.init(variables), key, jnp.zeros((), int))
 
 
 def make_step(task: Task, optimizer: Optimizer):
@@ -126,8 +126,8 @@ def fit(task: Task, optimizer: Optimizer, data: Batch, state: State, size: int, 
     step = make_step(task, optimizer)
     whole = size >= data.clusters
 
-    def full_loss(variables):
-        return mean_loss(task.loss(variables, data, state.key)[0], data)
+    def full_loss(variables, statistics):
+        return mean_loss(task.loss(variables, statistics, data, state.key)[0], data)
 
     def real_step(carry, index):
         current, last = carry
@@ -145,10 +145,10 @@ def fit(task: Task, optimizer: Optimizer, data: Batch, state: State, size: int, 
             (moved, info), _ = jax.lax.scan(real_step, (first_moved, first_info), order[1:])
             # what one batch promises says nothing of the whole
             info = info._replace(expected=jnp.full_like(info.expected, jnp.nan))
-        loss = info.loss if whole and optimizer.knows_new_loss else full_loss(moved.variables)
+        loss = info.loss if whole and optimizer.knows_new_loss else full_loss(moved.variables, moved.statistics)
         return _judge(progress, moved, loss, info, optimizer, rules)
 
-    first = full_loss(state.variables)
+    first = full_loss(state.variables, state.statistics)
     curve = jnp.full(rules.epochs + 1, jnp.nan, first.dtype).at[0].set(first)
     zero = jnp.zeros((), jnp.int32)
     running = jnp.asarray(Outcome.RUNNING, jnp.int8)
@@ -158,7 +158,7 @@ def fit(task: Task, optimizer: Optimizer, data: Batch, state: State, size: int, 
     final = eqx.tree_at(lambda s: s.variables, done.state, done.best)
     outcome = done.outcome
     if not (whole and optimizer.knows_new_loss):
-        promised = _cauchy_gain(full_loss, done.best)
+        promised = _cauchy_gain(lambda at: full_loss(at, done.state.statistics), done.best)
         flat = promised <= rules.tolerance * _scale(done.best_loss, done.first_loss)
         outcome = jnp.where((outcome == Outcome.STALLED) & flat, Outcome.CONVERGED, outcome)
     return Fit(

@@ -35,7 +35,7 @@ class Info(NamedTuple):
     """What one step tells.
 
     Attributes:
-        loss: weighted mean over the batch; after the step where the optimiser knows it (`knows_new_loss`).
+        loss: mean over the batch (`mean_loss`); after the step where the optimiser knows it (`knows_new_loss`).
         accepted: whether the variables moved.
         expected: decrease of the mean loss that another step may bring (NaN where the optimiser has no model of the
             loss).
@@ -78,7 +78,11 @@ class Optimizer(eqx.Module):
 
 
 def mean_loss(losses: Float[Array, " clusters"], batch: Batch) -> Float[Array, ""]:
-    """Weighted mean over the clusters that are not padding."""
+    """Mean of `weight * loss` over the clusters that are not padding.
+
+    Weights average 1 over the data. Divided by the number of clusters rather than by the sum of their weights, the mean
+    over a random batch is on average that over the data, whatever the weights; a ratio of two sums would be biased.
+    """
     weight = jnp.where(batch.mask, batch.weight, 0.0)
     total = jnp.where(batch.mask, losses, 0.0) @ weight
-    return total / jnp.maximum(weight.sum(), jnp.finfo(weight.dtype).tiny)
+    return total / jnp.maximum(batch.mask.sum(dtype=weight.dtype), 1.0)

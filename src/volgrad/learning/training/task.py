@@ -17,20 +17,23 @@ __all__ = ["LeastSquares", "Quadratic", "Residuals", "StructuredLeastSquares", "
 class Task(eqx.Module):
     """A pure description of what is learned. Subclasses are pytrees: whatever arrays they hold may be batched.
 
-    The objective is the weighted mean of `loss` over all clusters of the data.
+    The objective is the mean of `weight * loss` over all clusters of the data, whose weights average 1.
     """
 
     @abc.abstractmethod
-    def init(self, key: PRNGKeyArray) -> PyTree:
-        """Variables to start from."""
+    def init(self, key: PRNGKeyArray) -> tuple[PyTree, PyTree]:
+        """Variables to start from, and the batch statistics (None where the model keeps none)."""
 
     @abc.abstractmethod
-    def loss(self, variables: PyTree, batch: Batch, key: PRNGKeyArray) -> tuple[Float[Array, " clusters"], PyTree]:
-        """Loss of each cluster (anything finite where masked), and new batch statistics (or None)."""
+    def loss(
+        self, variables: PyTree, statistics: PyTree, batch: Batch, key: PRNGKeyArray
+    ) -> tuple[Float[Array, " clusters"], PyTree]:
+        """Loss of each cluster in training (anything finite where masked), and the new batch statistics."""
 
     @abc.abstractmethod
-    def evaluate(self, variables: PyTree, batch: Batch) -> dict[str, Any]:
-        """What a user wants to read: named metrics of a batch."""
+    def evaluate(self, variables: PyTree, statistics: PyTree, batch: Batch) -> dict[str, Any]:
+        """What a user wants to read: named metrics of a batch, as the model serves (nothing random, no statistics of
+        the batch where the model keeps running ones)."""
 
 
 class Residuals(NamedTuple):
