@@ -10,6 +10,7 @@
     |   |-- UnknownOptionError   an option, key or name that does not exist; carries `suggestion`
     |   `-- InstrumentNameError  not an option's name; carries `kind` for futures and combos
     `-- WorkError                the input was sound, the work failed (exit code 1)
+        |-- ContractError        a task, a study or a layer breaks a law of its contract
         |-- FitError             no surface could be fitted
         `-- CertificateError     a surface with arbitrage was about to be published
 
@@ -23,6 +24,7 @@ from pathlib import Path
 
 __all__ = [
     "CertificateError",
+    "ContractError",
     "DamagedError",
     "EmptyInputError",
     "FitError",
@@ -124,6 +126,10 @@ class WorkError(VolgradError):
 
 class FitError(WorkError):
     """No surface could be fitted to a chain."""
+
+
+class ContractError(WorkError):
+    """A task, a study or a layer breaks a law of its contract."""
 
 
 class CertificateError(WorkError):

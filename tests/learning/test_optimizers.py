@@ -10,7 +10,7 @@ from tests.discovery import concrete_subclasses
 from tests.learning.problems import OPTIMIZERS, Logistic, Regression, Valley, data, flat, run, solution
 from volgrad.errors import InputError
 from volgrad.learning.batching.batch import take
-from volgrad.learning.training.first_order import FirstOrder
+from volgrad.learning.training.first_order import from_optax
 from volgrad.learning.training.least_squares import LevenbergMarquardt
 from volgrad.learning.training.loop import begin, make_step
 from volgrad.learning.training.state import Optimizer
@@ -127,7 +127,7 @@ def test_variables_that_do_nothing_do_no_harm():
 
 
 def test_any_optax_transformation_is_an_optimizer():
-    optimizer = FirstOrder(optax.chain(optax.clip_by_global_norm(1.0), optax.lion(0.01)))
+    optimizer = from_optax(optax.chain(optax.clip_by_global_norm(1.0), optax.lion(0.01)))
     done = run(Regression(), optimizer, data(), 8)
     np.testing.assert_allclose(flat(done.state.variables), solution(data()), atol=0.1)
 

@@ -63,6 +63,10 @@ class LevenbergMarquardt(Optimizer):
         """More damping."""
         return _Damping(optimizer_state.damping * self.tightening)
 
+    def serving(self, state: State) -> PyTree:
+        """The variables of the last step."""
+        return state.variables
+
     def step(self, task: Task, state: State, batch: Batch) -> tuple[State, Info]:
         """One damped Gauss-Newton step on `batch`.
 
@@ -93,4 +97,7 @@ class LevenbergMarquardt(Optimizer):
         # a step that damping has shortened gains little without being near a minimum
         after = jnp.maximum(_NEXT_GAIN * (old - new), jnp.where(damping > 1.0, promised, 0.0))
         expected = jnp.where(taken, after, promised)
-        return moved, Info(jnp.where(taken, new, old) / count, taken, expected / count)
+        slope = jnp.sqrt(model.gradient @ model.gradient) / count
+        return moved, Info(
+            jnp.where(taken, new, old) / count, taken, expected / count, jnp.full_like(old, jnp.nan), slope
+        )

@@ -39,11 +39,15 @@ class Info(NamedTuple):
         accepted: whether the variables moved.
         expected: decrease of the mean loss that another step may bring (NaN where the optimiser has no model of the
             loss).
+        learning_rate: of this step (NaN where the optimiser has none).
+        gradient_norm: of the batch's mean loss, before any clipping.
     """
 
     loss: Float[Array, ""]
     accepted: Bool[Array, ""]
     expected: Float[Array, ""]
+    learning_rate: Float[Array, ""]
+    gradient_norm: Float[Array, ""]
 
 
 class Optimizer(eqx.Module):
@@ -75,6 +79,10 @@ class Optimizer(eqx.Module):
     @abc.abstractmethod
     def shrink(self, optimizer_state: PyTree) -> PyTree:
         """The state with a smaller step, for use after a roll-back or on a plateau."""
+
+    @abc.abstractmethod
+    def serving(self, state: State) -> PyTree:
+        """The variables to evaluate and to publish: an average where the optimiser keeps one."""
 
 
 def mean_loss(losses: Float[Array, " clusters"], batch: Batch) -> Float[Array, ""]:

@@ -33,7 +33,8 @@ class Task(eqx.Module):
     @abc.abstractmethod
     def evaluate(self, variables: PyTree, statistics: PyTree, batch: Batch) -> dict[str, Any]:
         """What a user wants to read: named metrics of a batch, as the model serves (nothing random, no statistics of
-        the batch where the model keeps running ones)."""
+        the batch where the model keeps running ones).
+        """
 
 
 class Residuals(NamedTuple):

@@ -1,0 +1,1 @@
+"""Networks: layers whose state goes in and comes out, normalisation done right, and the multi-layer perceptron."""
