@@ -11,10 +11,10 @@ forecast the days that follow, at every full hour. Rivals, of which those but ra
     DVOL       its square over 365, as it stands
     DVOL x     the same, times the ratio of mean logarithms in training
 
-Scores: root mean square error of the logarithm, and QLIKE (Patton 2011). For QLIKE all but raw DVOL forecast the mean of
-a variance whose logarithm is normal, with the deviation of their own errors in training. Hours overlap and days cluster:
-intervals are those of a block bootstrap of the difference, by blocks of `--block` days. The example's settings were
-chosen on days before June 2025: `later` repeats the table for the days from then on.
+Scores: root mean square error of the logarithm, and QLIKE (Patton 2011). For QLIKE all but raw DVOL forecast the mean
+of a variance whose logarithm is normal, with the deviation of their own errors in training. Hours overlap and days
+cluster: intervals are those of a block bootstrap of the difference, by blocks of `--block` days. The example's settings
+were chosen on days before June 2025: `later` repeats the table for the days from then on.
 """
 
 import dataclasses
@@ -64,7 +64,7 @@ class Budget:
     """How the network is trained: clusters a batch, clusters in all, peak learning rate."""
 
     clusters: int = 256
-    samples: int = 50_000
+    samples: int = 150_000
     learning_rate: float = 3e-3
 
 
@@ -110,7 +110,9 @@ def linear(train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray) -> tupl
 
 def rivals(image: Image, known: range, asked: range) -> dict[str, np.ndarray]:
     """Scores of every rival on the rows of `asked`."""
-    past, now = (np.asarray(image.rows[image.first_row[c.start] : image.first_row[c.stop]], float) for c in (known, asked))
+    past, now = (
+        np.asarray(image.rows[image.first_row[c.start] : image.first_row[c.stop]], float) for c in (known, asked)
+    )
     at = image.position
     target, dvol, which = at("log_rv_next"), at("dvol"), at("underlying")
     har = [at(name) for name in HAR]
@@ -131,7 +133,7 @@ def walk(study: Any, image: Image, seed: int, every_days: int, first_days: int, 
     starts = np.arange(image.start_us[0] + first_days * DAY_US, image.start_us[-1], every_days * DAY_US)
     rows, scores = [], []
     for start in starts:
-        known = range(0, int(np.searchsorted(image.known_us, start, "right")))
+        known = range(int(np.searchsorted(image.known_us, start, "right")))
         asked = range(*np.searchsorted(image.start_us, [start, start + every_days * DAY_US]).tolist())
         task, state = train(study, image, known, budget, seed)
         batch = batch_at(image, asked)

@@ -3,11 +3,12 @@
     python -m benchmarks.loading --seed 0 --json FILE [--rows 100000000] [--folder FOLDER] [--keep]
 
 The image has 12 float32 features a row (48 bytes; 4.8 GB at 100 million rows) and is written first. In the page cache:
-single rows in random order, and clusters of 64 rows in random order, both with the permutation; memory of the process over
-two epochs of each; what copying memory does (the physical limit: a row is read once and written once). From the disk: the
-block-wise order under a memory limit, beside reading the same file from end to end, both with an empty page cache.
-Rivals run where they are importable: torch's DataLoader over a TensorDataset (shuffle=True) and Grain's MapDataset
-(shuffle, batch) on the first `rival_rows` rows, which is in their favour: fewer cache misses, and no long list of indices.
+single rows in random order, and clusters of 64 rows in random order, both with the permutation; memory of the process
+over two epochs of each; what copying memory does (the physical limit: a row is read once and written once). From the
+disk: the block-wise order under a memory limit, beside reading the same file from end to end, both with an empty page
+cache. Rivals run where they are importable: torch's DataLoader over a TensorDataset (shuffle=True) and Grain's
+MapDataset (shuffle, batch) on the first `rival_rows` rows, which is in their favour: fewer cache misses, and no long
+list of indices.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ import platform
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Annotated, Any
 
 import cyclopts
@@ -72,9 +73,9 @@ def two_epochs(image: Image, seed: int, batch_rows: int, rows_a_cluster: int) ->
     clusters = batch_rows // rows_a_cluster
     steps = max(1, min(64, image.clusters // clusters))
     per_stack = steps * clusters
-    stack, rates = loader.empty(steps, clusters), []
+    stack, rates, used = loader.empty(steps, clusters), [], process_time()
+    stacks = max(1, image.clusters // per_stack)
     for epoch in range(2):
-        stacks = max(1, image.clusters // per_stack)
         began = perf_counter()
         for number in range(stacks):
             loader.stack((epoch * stacks + number) * per_stack, steps, clusters, into=stack)
@@ -82,7 +83,14 @@ def two_epochs(image: Image, seed: int, batch_rows: int, rows_a_cluster: int) ->
                 most = max(most, anonymous_bytes() - start_bytes)
         rates.append(stacks * per_stack * rows_a_cluster / (perf_counter() - began))
     loader.close()
-    return {"rows_per_s": rates, "batch_rows": batch_rows, "steps": steps, "anonymous_mb": most / 1e6}
+    used = (process_time() - used) / (2 * stacks * per_stack * rows_a_cluster)
+    return {
+        "rows_per_s": rates,
+        "processor_ns_a_row": 1e9 * used,
+        "batch_rows": batch_rows,
+        "steps": steps,
+        "anonymous_mb": most / 1e6,
+    }
 
 
 def timed_rate(batches: Iterator[Any], rows: Callable[[Any], int], seconds: float) -> float:
@@ -97,11 +105,16 @@ def timed_rate(batches: Iterator[Any], rows: Callable[[Any], int], seconds: floa
 
 
 def torch_rates(table: np.ndarray, batch: int, seconds: float) -> dict[str, float]:
-    """torch's DataLoader as its documents show it, by number of workers; and with whole batches of indices."""
+    """The DataLoader of torch as its documents show it, by number of workers; and with whole batches of indices."""
     import warnings
 
-    import torch
-    from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
+    import torch  # pyright: ignore[reportMissingImports]
+    from torch.utils.data import (  # pyright: ignore[reportMissingImports]
+        BatchSampler,
+        DataLoader,
+        RandomSampler,
+        TensorDataset,
+    )
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the memory map is read-only, and is only read
@@ -118,9 +131,9 @@ def torch_rates(table: np.ndarray, batch: int, seconds: float) -> dict[str, floa
 
 def grain_rates(table: np.ndarray, batch: int, seed: int, seconds: float) -> dict[str, float]:
     """Grain's MapDataset: read in the process alone, and by its pool of threads."""
-    import grain
+    import grain  # pyright: ignore[reportMissingImports]
 
-    data = grain.MapDataset.source(table).shuffle(seed=seed).batch(batch)  # type: ignore[arg-type]
+    data = grain.MapDataset.source(table).shuffle(seed=seed).batch(batch)
     rates = {}
     for threads in (0, 16):
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
@@ -216,10 +229,13 @@ def measure(folder: Path, rows: int, rival_rows: int, seed: int, seconds: float)
     """All figures on an image in `folder`."""
     batch = 8192
     began = perf_counter()
-    image = write_image(folder, rows, seed)
-    told: dict[str, Any] = {"write_s": perf_counter() - began, "image_bytes": image.rows.nbytes}
+    size = write_image(folder, rows, seed).rows.nbytes
+    told: dict[str, Any] = {"write_s": perf_counter() - began, "image_bytes": size}
+    if hasattr(os, "posix_fadvise"):  # first, as pages that somebody has mapped cannot leave the cache
+        told["block-wise"] = block_wise(folder, seed, batch, size // 4)
+    image = Image.open(folder)
     float(np.asarray(image.rows).sum(dtype=np.float64))  # into the page cache
-    told["copy_bytes_per_s"] = copy_rate(min(1000, 1 + image.rows.nbytes // 1_000_000))
+    told["copy_bytes_per_s"] = copy_rate(min(1000, 1 + size // 1_000_000))
     told["single rows"] = two_epochs(image, seed, batch, 1)
     told["clusters of 64"] = two_epochs(in_clusters(image), seed, batch, LONG)
     told["rivals"] = rivals(np.asarray(image.rows[:rival_rows]), batch, seed, seconds)
@@ -232,9 +248,6 @@ def measure(folder: Path, rows: int, rival_rows: int, seed: int, seconds: float)
             for rival, rates in told["rivals"].items()
             if isinstance(rates, dict)
         }
-    del image  # its map keeps the pages
-    if hasattr(os, "posix_fadvise"):
-        told["block-wise"] = block_wise(folder, seed, batch, told["image_bytes"] // 4)
     return told
 
 
@@ -246,6 +259,7 @@ def table(told: dict[str, Any]) -> str:
         rates = " and ".join(f"{rate / 1e6:.1f}" for rate in one["rows_per_s"])
         times = ", ".join(f"{value:.0f}x {rival}" for rival, value in one["times"].items())
         text = f"{name}: {rates} million rows/s in two epochs, {100 * one['share_of_copy']:.0f} % of copying; "
+        text += f"{one['processor_ns_a_row']:.1f} ns of the processor a row; "
         lines.append(text + f"{one['anonymous_mb']:.0f} MB above the start; {times}")
     for rival, rates in told["rivals"].items():
         text = rates if isinstance(rates, str) else ", ".join(f"{how} {rate:,.0f}" for how, rate in rates.items())
@@ -282,11 +296,9 @@ def main(
         json_file: write the figures here.
     """
     with contextlib.ExitStack() as stack:
-        if folder is None or not keep:
-            base = stack.enter_context(tempfile.TemporaryDirectory(dir=folder))
-        else:
-            base = folder
-        told = measure(Path(base) / "image", rows, rival_rows, seed, seconds)
+        kept = folder if keep else None
+        base = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder))) if kept is None else kept
+        told = measure(base / "image", rows, rival_rows, seed, seconds)
     report = {
         "benchmark": "loading",
         "seed": seed,

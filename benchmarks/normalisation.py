@@ -22,9 +22,10 @@ One thread. `--quick` does a little of everything.
 
 import json
 import platform
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Annotated, Any
 
 import cyclopts
@@ -35,7 +36,8 @@ from benchmarks import normalisation_data as quotes
 from benchmarks.normalisation_runs import LOOK, Data, Kind, Setting, data_of, end_of, loss_of, network, train
 
 KINDS = tuple(Kind(name) for name in ("none", "batch", "ghost", "renorm", "layer"))
-RATES = {"adam": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1), "sgd": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0)}
+WHOLE = tuple(kind for kind in KINDS if kind.normalisation != "ghost")
+RATES = {"adam": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1), "sgd": (1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0)}
 BATCHES = (32, 128, 512)
 SCALES = (0.25, 1.0, 4.0)
 DROPOUTS = (0.05, 0.1, 0.2)
@@ -47,10 +49,14 @@ def settings(looks: int, kinds: Iterable[Kind] = KINDS) -> list[Setting]:
     """The networks whose rates are swept: sizes with Adam, one size with SGD, and a deep one with both."""
     made = []
     for kind in kinds:
+        if kind.normalisation == "ghost":  # a smaller batch is one group, the same as batch normalisation
+            made.append(Setting(kind, 512, looks))
+            continue
         made += [Setting(kind, batch, looks) for batch in BATCHES]
         made.append(Setting(kind, 128, looks, "sgd"))
-        made += [Setting(kind, 128, looks, name, width=32, depth=12) for name in RATES]
-    return made
+        if kind.normalisation != "layer":
+            made += [Setting(kind, 128, looks, name, width=32, depth=12) for name in RATES]
+    return sorted(made, key=lambda one: one.batch == 512)
 
 
 def group_of(setting: Setting) -> str:
@@ -117,7 +123,7 @@ def overfit(
     some = np.linspace(0, train_on.stamps_us.size - 1, chains).astype(int)
     few = quotes.Quotes(*(getattr(train_on, name)[some] for name in ("features", "targets", "mask", "stamps_us")))
     data = data_of(few, later, "level", 0)
-    kinds = [*KINDS, *(Kind("none", rate) for rate in DROPOUTS), Kind("batch", 0.1), Kind("renorm", 0.1)]
+    kinds = [*WHOLE, *(Kind("none", rate) for rate in DROPOUTS), Kind("batch", 0.1), Kind("renorm", 0.1)]
     made = []
     for kind in kinds:
         setting = Setting(kind, 128, looks)
@@ -138,9 +144,10 @@ def regimes(
     made = []
     for target in quotes.TARGETS:
         data = data_of(before.part(0.0, 0.75), before.part(0.8, 1.0), target, 0)
-        for kind in (*KINDS, Kind("stream")):
+        for kind in (*WHOLE, Kind("stream")):
             setting = Setting(kind, 128, looks, target=target)
-            rate = _rate(told, setting._replace(kind=Kind("batch") if kind.normalisation == "stream" else kind), "lowest_at")
+            like = Kind("batch") if kind.normalisation == "stream" else kind
+            rate = _rate(told, setting._replace(kind=like), "lowest_at")
             runs = [train(setting, data, rate, seed) for seed in seeds]
             sides = {"before": before.part(0.8, 1.0), **after}
             losses = {
@@ -181,28 +188,36 @@ def _number(value: float) -> float | None:
     return value if np.isfinite(value) else NEVER
 
 
-def measure(seed: int, quick: bool) -> dict[str, Any]:
-    """All experiments."""
+def measure(seed: int, quick: bool, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """All experiments; `tell` gets what is known after each."""
     seeds = [100 * seed + number for number in range(2 if quick else 3)]
-    looks, days = (4, 24) if quick else (60, 120)
+    looks, days = (4, 24) if quick else (40, 120)
     world = quotes.simulated(seed, days)
     changed = {"after": quotes.simulated(seed + 1, days // 4, level=1.6, tilt=-0.2)}
-    data = data_of(world.part(0.0, 0.75), world.part(0.8, 1.0), "level", seed)
+    early, late = world.part(0.0, 0.75), world.part(0.8, 1.0)
+    data = data_of(early, late, "level", seed)
     runs = settings(looks) if not quick else [one for one in settings(looks) if one.batch == 128 and one.depth == 4]
-    told: dict[str, Any] = {"simulated": {"rates": sweep(runs, data, seeds)}}
-    rates = told["simulated"]["rates"]
-    if not quick:
-        more = [*seeds, *(one + 50 for one in seeds)]
-        told["simulated"]["starts"] = starts(rates, looks, data, more)
-    told["simulated"]["overfit"] = overfit(rates, 2 * looks, world.part(0.0, 0.75), world.part(0.8, 1.0), seeds)
-    told["simulated"]["regimes"] = regimes(rates, looks, world, changed, seeds)
+    small = [one for one in runs if one.batch < 512]
+    found: dict[str, Any] = {"rates": sweep(small, data, seeds)}
+    told: dict[str, Any] = {"simulated": found}
+    tell(told)
+    found["regimes"] = regimes(found["rates"], looks, world, changed, seeds)
+    tell(told)
     months = quotes.recorded(seed)
     if "202601" in months and not quick:
         real = months.pop("202601")
-        data = data_of(real.part(0.0, 0.75), real.part(0.8, 1.0), "level", seed)
-        chosen = [one for one in settings(looks) if one.batch == 128 and one.optimizer == "adam" and one.depth == 4]
-        told["recorded"] = {"rates": sweep(chosen, data, seeds)}
+        of_real = data_of(real.part(0.0, 0.75), real.part(0.8, 1.0), "level", seed)
+        chosen = [one for one in small if one.batch == 128 and one.optimizer == "adam" and one.depth == 4]
+        told["recorded"] = {"rates": sweep(chosen, of_real, seeds)}
         told["recorded"]["regimes"] = regimes(told["recorded"]["rates"], looks, real, months, seeds)
+        tell(told)
+    found["overfit"] = overfit(found["rates"], 2 * looks, early, late, seeds)
+    tell(told)
+    if not quick:
+        found["starts"] = starts(found["rates"], looks, data, [*seeds, *(one + 50 for one in seeds[:2])])
+        tell(told)
+    found["rates"] += sweep([one for one in runs if one.batch == 512], data, seeds)
+    tell(told)
     return told
 
 
@@ -213,23 +228,31 @@ def table(told: dict[str, Any]) -> str:
     """Markdown of every experiment; medians over seeds, and the range in brackets."""
     lines: list[str] = []
     for side, found in told.items():
-        lines += [f"\n### {side}: learning rates\n", "| Group | kind | best rate | steps to target | lowest loss | at rate | largest stable rate |", "|---|---|---|---|---|---|---|"]  # fmt: skip
-        for one in found["rates"]:
-            steps = _spread(one["steps"], "{:.0f}")
-            lines.append(f"| {one['group']} | {one['kind']} | {one['rate']:g} | {steps} | {_spread(one['end'])} | {one['lowest_at']:g} | {one['stable']:g} |")  # fmt: skip
+        columns = ["group", "kind", "best rate", "steps to target", "lowest loss", "at rate", "largest stable rate"]
+        rows = [
+            [
+                one["group"], one["kind"], f"{one['rate']:g}", _spread(one["steps"], "{:.0f}"), _spread(one["end"]),
+                f"{one['lowest_at']:g}", f"{one['stable']:g}",
+            ]
+            for one in found["rates"]
+        ]  # fmt: skip
+        lines += _markdown(f"{side}: learning rates", columns, rows)
         if "starts" in found:
-            lines += [f"\n### {side}: first weights\n", "| Group | kind | a quarter | usual | four times |", "|---|---|---|---|---|"]  # fmt: skip
-            for one in found["starts"]:
-                lines.append(f"| {one['group']} | {one['kind']} | " + " | ".join(map(_spread, one["ends"].values())) + " |")  # fmt: skip
+            rows = [[one["group"], one["kind"], *map(_spread, one["ends"].values())] for one in found["starts"]]
+            lines += _markdown(f"{side}: first weights", ["group", "kind", "a quarter", "usual", "four times"], rows)
         if "overfit" in found:
-            lines += [f"\n### {side}: few chains\n", "| kind | trained on | later | lowest later |", "|---|---|---|---|"]
-            for one in found["overfit"]:
-                lines.append(f"| {one['kind']} | {_spread(one['train'])} | {_spread(one['later'])} | {_spread(one['best'])} |")  # fmt: skip
-        sides = list(found["regimes"][0]["mean"])
-        lines += [f"\n### {side}: regimes\n", "| target | kind | " + " | ".join(sides) + " |", "|---|---|" + "---|" * len(sides)]  # fmt: skip
-        for one in found["regimes"]:
-            lines.append(f"| {one['target']} | {one['kind']} | " + " | ".join(map(_spread, one["mean"].values())) + " |")  # fmt: skip
+            names = ("train", "later", "best")
+            rows = [[one["kind"], *(_spread(one[name]) for name in names)] for one in found["overfit"]]
+            lines += _markdown(f"{side}: few chains", ["kind", "trained on", "later", "lowest later"], rows)
+        if "regimes" in found:
+            rows = [[one["target"], one["kind"], *map(_spread, one["mean"].values())] for one in found["regimes"]]
+            lines += _markdown(f"{side}: regimes", ["target", "kind", *found["regimes"][0]["mean"]], rows)
     return "\n".join(lines)
+
+
+def _markdown(title: str, columns: list[str], rows: list[list[str]]) -> list[str]:
+    made = [f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(columns), *rows)]
+    return [f"\n### {title}\n", *made]
 
 
 def _spread(values: list[float], form: str = "{:.4f}") -> str:
@@ -249,12 +272,16 @@ def main(
     """Measure, print tables, and write figures where asked."""
     sources.on_one_thread("benchmarks.normalisation")
     began = perf_counter()
-    told = measure(seed, quick)
-    told_of = {"seed": seed, "quick": quick, "seconds": perf_counter() - began, "machine": platform.machine()}
+    about = {"benchmark": "normalisation", "seed": seed, "quick": quick, "machine": platform.machine()}
+
+    def tell(told: dict[str, Any]) -> None:
+        print(f"{perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+        if json_file is not None:
+            spent = {"seconds": perf_counter() - began, "processor_seconds": process_time()}
+            json_file.write_text(json.dumps(about | spent | told, indent=1) + "\n", encoding="utf-8")
+
+    told = measure(seed, quick, tell)
     print(table(told))
-    print(f"\n{told_of['seconds']:.0f} s")
-    if json_file is not None:
-        json_file.write_text(json.dumps(told_of | told, indent=1), encoding="utf-8")
     if plots is not None:
         from benchmarks.normalisation_plots import draw
 

@@ -10,6 +10,7 @@ import volgrad
 
 PUBLIC = [
     "InputError",
+    "Sampler",
     "Surfaces",
     "VolgradError",
     "WorkError",
@@ -18,6 +19,7 @@ PUBLIC = [
     "fit",
     "ingest",
     "load_surfaces",
+    "train",
 ]
 
 

@@ -9,6 +9,7 @@ leaves over: the calendar, DVOL, jumps, signs of returns.
 
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,7 +31,7 @@ HOUR_US, DAY_US = 3_600_000_000, 86_400_000_000
 DAY, WEEK, MONTH = 24, 168, 720  # hours
 HAR = ("log_rv_day", "log_rv_week", "log_rv_month")
 NAMES = (*HAR, "log_rv_6h", "dvol", "dvol_day", "dvol_week", "down_day", "down_week", "jump_day", "jump_week",
-         "return_day", "return_week", *(f"{wave}{turns}" for turns in (1, 2, 3) for wave in ("sin", "cos")))  # fmt: skip
+         "return_day", "return_week", *(f"{wave}{turn}" for turn in (1, 2, 3) for wave in ("sin", "cos")))  # fmt: skip
 # the last two columns are no inputs: which underlying a row is of, and what is to be forecast
 COLUMNS = [*(Feature(name, "1") for name in NAMES), Feature("underlying", "1"), Feature("log_rv_next", "1")]
 
@@ -47,11 +48,13 @@ class Data(StudyData, frozen=True, kw_only=True):
 class Model(StudyModel, frozen=True, kw_only=True):
     """Keys of `[model]`."""
 
-    width: int = 8
-    depth: int = 1
+    width: int = 16
+    depth: int = 2
     norm: str = "batch"
-    penalty: float = 0.01
+    penalty: float = 0.001
     """Weight of the squared weights in the loss: 500 days that overlap are few."""
+    noise: float = 1.0
+    """Deviation of the noise on scaled inputs in training (Bishop 1995), against the same."""
 
 
 class RealisedVariance(Study):
@@ -62,14 +65,14 @@ class RealisedVariance(Study):
     def image(self, data: Data, base: Path, folder: Path) -> Image:
         """Clusters of one row an underlying, for each hour at which all of them have everything."""
         closes, dvol = _read(data, base, folder) if data.bars else _simulated()
-        hours = sorted(set.intersection(*(set((ts // HOUR_US).tolist()) for ts, _ in closes.values())))
-        if len(hours) < MONTH + DAY:
-            raise EmptyInputError(f"{len(hours)} hours of bars: {MONTH + DAY} are needed at least")
-        stamps = (np.arange(hours[0], hours[-1] + 1) + 1) * HOUR_US  # a bar is stamped when it opens, known at its end
-        index = _index(*dvol, stamps)
-        rows = [_rows(np.interp(stamps, ts + HOUR_US, close), index, stamps, u) for u, (ts, close) in enumerate(closes.values())]
-        stacked = np.stack(rows, axis=1)  # hours, underlyings, columns
-        known = np.isfinite(stacked).all((1, 2))
+        # a bar is stamped when it opens, and known at its end; a missing one counts as a straight line
+        first, last = (pick(end(ts) for ts, _ in closes.values()) for pick, end in ((max, np.min), (min, np.max)))
+        stamps = np.arange(first, last + 1, HOUR_US) + HOUR_US
+        if len(stamps) < MONTH + 2 * DAY:
+            raise EmptyInputError(f"{len(stamps)} hours of bars: {MONTH + 2 * DAY} are needed at least")
+        index, prices = _index(*dvol, stamps), [np.interp(stamps, ts + HOUR_US, close) for ts, close in closes.values()]
+        stacked = np.stack([_rows(price, index, stamps, u) for u, price in enumerate(prices)], axis=1)
+        known = np.isfinite(stacked).all((1, 2))  # of hours, underlyings, columns
         kept, start = stacked[known], stamps[known]
         counts = np.full(len(kept), len(closes))
         return Image.of(kept.reshape(-1, len(COLUMNS)).astype(np.float32), counts, start, start + DAY_US, COLUMNS)
@@ -81,9 +84,13 @@ class RealisedVariance(Study):
         design = np.column_stack([inputs[:, : len(HAR)], np.ones(len(rows))])
         har = np.stack([np.linalg.lstsq(design[which == u], target[which == u])[0] for u in range(which.max() + 1)])
         missed = target - (design * har[which]).sum(1)
-        network = Mlp(len(NAMES) + 1, 1, width=model.width, depth=model.depth, normalisation=make_normalisation(model.norm))
+        network = Mlp(
+            len(NAMES) + 1, 1, width=model.width, depth=model.depth, normalisation=make_normalisation(model.norm)
+        )
         fitted = (inputs.mean(0), inputs.std(0) + 1e-6, har, np.log(missed.std()))
-        return Forecast(network, *(jnp.asarray(part, jnp.float32) for part in fitted), penalty=model.penalty)
+        return Forecast(
+            network, *(jnp.asarray(part, jnp.float32) for part in fitted), penalty=model.penalty, noise=model.noise
+        )
 
 
 class Forecast(Task):
@@ -94,7 +101,8 @@ class Forecast(Task):
     spread: Float[Array, " inputs"]
     har: Float[Array, "underlyings 4"]
     log_deviation: Float[Array, ""]
-    penalty: float
+    penalty: float = eqx.field(static=True)
+    noise: float = eqx.field(static=True)
 
     def init(self, key):
         """The network as drawn, its last layer at 0: the start is HAR itself."""
@@ -108,6 +116,8 @@ class Forecast(Task):
         coefficients = self.har[which.astype(int)]
         har = (coefficients[..., :-1] * inputs[..., : len(HAR)]).sum(-1) + coefficients[..., -1]
         scaled = jnp.clip((inputs - self.centre[None, None]) / self.spread[None, None], -4.0, 4.0)
+        if training:
+            scaled = scaled + self.noise * jax.random.normal(key, scaled.shape, scaled.dtype)
         x = jnp.concatenate([scaled, which[..., None]], axis=-1)
         mask = batch.rows.mask & batch.mask[:, None]
         more, statistics = self.network(variables["layers"], statistics, x, mask, training, key)
@@ -156,17 +166,19 @@ def _read(data: Data, base: Path, folder: Path):
     closes = {name: one for (dataset, name), one in series.items() if dataset is Dataset.BARS}
     index = [one for (dataset, _), one in series.items() if dataset is Dataset.VOLATILITY_INDEX]
     if not closes or len(index) != 1:
-        raise InputError(f"{len(closes)} underlyings with bars and {len(index)} volatility indices: give bars and one index")
+        raise InputError(
+            f"{len(closes)} underlyings with bars and {len(index)} volatility indices: give bars and one index"
+        )
     return closes, index[0]
 
 
 def _simulated(days: int = 240, seed: int = 0):
     """Bars and an index of a simulated market, of the same shape as `_read`'s."""
     hours = np.arange(days * DAY, dtype=np.int64) * HOUR_US + 1_704_067_200_000_000
-    walks = {name: Walk([seed, place], MarketState(100.0), int(hours[0]), (0.4, 0.5), True) for place, name in enumerate(("A", "B"))}
-    paths = {name: walk.advance(hours, HOUR_US) for name, walk in walks.items()}
-    level = 0.45 * np.exp(paths["A"].values["short"])[::DAY]
-    return {name: (hours, path.values["spot_usd"]) for name, path in paths.items()}, (hours[::DAY], level)
+    markets = [Walk([seed, number], MarketState(100.0), int(hours[0]), (0.4, 0.5), True) for number in (0, 1)]
+    paths = [market.advance(hours, HOUR_US) for market in markets]
+    index = hours[::DAY], 0.45 * np.exp(paths[0].values["short"])[::DAY]
+    return {name: (hours, path.values["spot_usd"]) for name, path in zip("AB", paths, strict=True)}, index
 
 
 def _index(ts, close, stamps):

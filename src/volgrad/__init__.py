@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from volgrad.data.ingest import ingest
     from volgrad.errors import InputError, VolgradError, WorkError
+    from volgrad.learning.batching.sampler import Sampler
     from volgrad.runtime import double_precision
     from volgrad.tasks.desk import fit
     from volgrad.tasks.surfaces import Surfaces, load_surfaces
+    from volgrad.tasks.training import train
 
 __version__ = "0.2.0"
 
 # where each public name lives
 _HOMES = {
     "InputError": "volgrad.errors",
+    "Sampler": "volgrad.learning.batching.sampler",
     "Surfaces": "volgrad.tasks.surfaces",
     "VolgradError": "volgrad.errors",
     "WorkError": "volgrad.errors",
@@ -30,10 +33,12 @@ _HOMES = {
     "fit": "volgrad.tasks.desk",
     "ingest": "volgrad.data.ingest",
     "load_surfaces": "volgrad.tasks.surfaces",
+    "train": "volgrad.tasks.training",
 }
 
 __all__ = [
     "InputError",
+    "Sampler",
     "Surfaces",
     "VolgradError",
     "WorkError",
@@ -42,6 +47,7 @@ __all__ = [
     "fit",
     "ingest",
     "load_surfaces",
+    "train",
 ]
 
 

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from volgrad.learning.training.averaging import Average, Averaging
@@ -21,12 +21,14 @@ def walk(averaging, points, counts, seen=0):
 
 
 @kinds
+@settings(max_examples=20)
 @given(counts=counts)
 def test_the_average_of_one_place_is_that_place_from_the_first_step_on(averaging, counts):
     found = walk(averaging, [[3.0, -1.0]] * len(counts), counts)
     np.testing.assert_allclose(found.value, [3.0, -1.0], rtol=1e-12)
 
 
+@settings(max_examples=20)
 @given(counts=counts)
 def test_the_plain_average_weighs_by_samples(counts):
     points = np.random.default_rng(len(counts)).standard_normal((len(counts), 2))
@@ -35,6 +37,7 @@ def test_the_plain_average_weighs_by_samples(counts):
     )
 
 
+@settings(max_examples=20)
 @given(counts=counts)
 def test_the_moving_average_is_the_same_for_any_steps_that_show_the_same_samples(counts):
     """One step of 2n samples weighs what two of n do, at the same place."""

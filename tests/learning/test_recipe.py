@@ -209,6 +209,7 @@ def test_a_key_outside_its_table_is_told_where_it_belongs(tmp_path):
         ("batch.size=many", "--set batch.size=many: batch.size = 'many': must be a whole number"),
         ("batch.size=-3", "--set batch.size=-3: batch.size = -3: must be 1 or more"),
         ("optimizer.name=adm", "--set optimizer.name=adm: unknown optimizer.name 'adm'"),
+        ("seed=1\n[batch]\nsize = 3", "--set seed=1 [batch] size = 3: seed = "),
         ("seed=x", "--set seed=x: seed = 'x': must be a whole number"),
         ("batch.size", "--set batch.size: write key=value"),
         ("batch..size=3", "--set batch..size=3: write key=value"),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from volgrad.errors import InputError, UnknownOptionError
@@ -108,6 +108,7 @@ def test_lengths_and_levels_out_of_range_are_refused(name, samples, options, why
         schedule(name, samples, **options)
 
 
+@settings(max_examples=20)
 @given(
     losses=st.lists(st.integers(1, 1000).map(float), min_size=1, max_size=30),  # compared exactly
     patience=st.integers(1, 4),

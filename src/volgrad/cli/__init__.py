@@ -25,6 +25,8 @@ VERBS = (
     ("ingest", "volgrad.cli.ingest:ingest", "Read files of every kind into a store that checks itself."),
     ("simulate", "volgrad.cli.simulate:simulate", "Write option quotes of a simulated market whose truth is known."),
     ("describe", "volgrad.cli.describe:describe", "Tell what quotes are worth: how alike, how independent, how stale."),
+    ("train", "volgrad.cli.train:train", "Train what a recipe says by mini-batches; killed, it goes on bit for bit."),
+    ("lr-range", "volgrad.cli.lr_range:lr_range", "Raise the learning rate step by step; say which a recipe can take."),
     ("doctor", "volgrad.cli.doctor:doctor", "Check this installation: versions, devices, precision, caches."),
 )
 

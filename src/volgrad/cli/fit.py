@@ -33,7 +33,7 @@ def fit(  # noqa: PLR0913 - a parameter an option
     /,
     *,
     out: Path,
-    model: Literal["local-vol", "essvi", "ssvi", "svi"] = "local-vol",
+    model: Literal["local-vol", "surface-net", "essvi", "ssvi", "svi"] = "local-vol",
     predict: Path | None = None,
     grid: Path | None = None,
     from_: Annotated[str | None, Parameter(name="--from")] = None,
@@ -41,6 +41,7 @@ def fit(  # noqa: PLR0913 - a parameter an option
     underlying: Annotated[list[str] | None, Parameter(negative=())] = None,
     every: str = "5m",
     history: int = 0,
+    weights: Path | None = None,
     warm: Annotated[bool, Parameter(negative=())] = False,
     optimizer: Literal["auto", "lm", "adam", "sgd"] = "auto",
     batch: str = "auto",
@@ -64,8 +65,9 @@ def fit(  # noqa: PLR0913 - a parameter an option
     out
         Folder for the results; made if need be.
     model
-        Kind of surface: local-vol (the closest to quotes), essvi and ssvi (closed forms of three numbers an expiry, and
-        of one and three more; all three are free of arbitrage), or svi (raw SVI an expiry, which may have arbitrage:
+        Kind of surface: local-vol (the closest to quotes), surface-net (the same around what a network expects, and
+        with --history a memory of earlier chains), essvi and ssvi (closed forms of three numbers an expiry, and of one
+        and three more; all four are free of arbitrage), or svi (raw SVI an expiry, which may have arbitrage:
         certificate and report say where).
     predict
         Query file: ts, ccy, expiry, strike, cp (and split); answered in predictions.parquet.
@@ -80,7 +82,10 @@ def fit(  # noqa: PLR0913 - a parameter an option
     every
         Time from one chain to the next where quotes are single updates (tickers, sessions, Tardis).
     history
-        Let each fit lean on the previous N chains of the same underlying and split (local-vol alone).
+        Let each fit lean on the previous N chains of the same underlying and split (local-vol; surface-net remembers
+        what earlier chains showed, whatever N from 1 on).
+    weights
+        Weights of surface-net: a file, or the folder of a run of volgrad train; else those that come with volgrad.
     warm
         Begin each fit from the previous chain of the same underlying and split.
     optimizer
@@ -106,7 +111,13 @@ def fit(  # noqa: PLR0913 - a parameter an option
     from volgrad.tasks.desk import require_chains
 
     options = work.FitOptions(
-        model=model, optimizer=optimizer, batch=_batch(batch), warm=warm, history=history, seed=_seed(seed)
+        model=model,
+        optimizer=optimizer,
+        batch=_batch(batch),
+        warm=warm,
+        history=history,
+        seed=_seed(seed),
+        weights=weights,
     )
     if report_chains and not report:
         raise InputError("--report-chains names chains to show in the report: leave --no-report out")

@@ -189,7 +189,7 @@ class _Run:
         self.prepared = prepare(study, recipe, base, folder.path / "image", _blocks_before(folder))
         self.identity = recipe.identity() | {"image": self.prepared.image.digest}
         if self.prepared.loader.note:
-            self._note(self.prepared.loader.note)
+            self.note(self.prepared.loader.note)
 
     def go(self) -> Result:
         """Set up or resume, then segment after segment to the end."""
@@ -202,7 +202,7 @@ class _Run:
             prepared.task,
             of,
             prepared.loader,
-            Plan(prepared.rungs, budget, prepared.loader.rows),
+            Plan(prepared.rungs, budget, prepared.loader.rows, recipe.evaluate.samples(budget)),
             recipe.guard.rule,
         )
         state = prepared.first_state(budget) if loaded is None else loaded.state
@@ -229,7 +229,7 @@ class _Run:
         like = jax.eval_shape(lambda: self.prepared.first_state(2))
         loaded = self.checkpoints.load(like, self.identity)
         for note in self.checkpoints.notes:
-            self._note(note)
+            self.note(note)
         return loaded
 
     def _budget(self) -> int:
@@ -267,7 +267,8 @@ class _Run:
                 break
         return max(samples, prepared.clusters)
 
-    def _note(self, text: str) -> None:
+    def note(self, text: str) -> None:
+        """Tell a sentence, and keep it."""
         self.notes.append(text)
         self.hooks.note(text)
 
@@ -289,16 +290,18 @@ class _Loop:
         self, run: _Run, trainer: Trainer, validation: Validation | None, budget: int, host: dict[str, Any]
     ) -> None:
         self.run_, self.trainer, self.validation, self.budget = run, trainer, validation, budget
-        recipe = run.recipe
+        self.recipe = recipe = run.recipe
         self.compile_s = 0.0
         self.spent = float(host.get("wall_s", 0.0))
         self.best: dict[str, float] | None = host.get("best")
         self.evaluated, self.quiet = int(host.get("evaluated", 0)), int(host.get("quiet", 0))
         self.plateau = Plateau(*host["plateau"]) if "plateau" in host else Plateau()
-        self.plateau_rule = recipe.schedule.plateau if recipe.schedule.name == "plateau" else None
+        self.plateau_rule = recipe.schedule.plateau
         self.every = recipe.evaluate.samples(budget)
         self.optimizer = optimizers(recipe, budget, run.prepared.clusters)(run.prepared.clusters)
         self.saved = time.perf_counter()
+        self.unsaved_best: State | None = None
+        self.stored = -1
         whole = trainer.plan.steps(run.prepared.clusters) * run.prepared.clusters
         self.dispatches = int(np.clip(budget // whole // _SEGMENTS, 1, _SEGMENT_DISPATCHES))
 
@@ -309,47 +312,48 @@ class _Loop:
             segment = self.trainer.segment(progress, self.dispatches)
             progress = segment.progress
             if segment.action is not Action.GO_ON:
-                self.run_._note(segment.message)
+                self.run_.note(segment.message)
             if segment.action is Action.GIVE_UP:
                 if int(progress.state.samples) == position:
                     self._tell(metrics, progress, segment, segment.message, {})
                     self.save(progress)
                     raise WorkError(f"{self.run_.folder.path}: {segment.message}")
                 status = "stalled"
-            found, event = self._evaluated(progress, segment)
-            if found:
-                progress = self._plateau(progress, found["loss"])
-            self._tell(metrics, progress, segment, event or segment.message or None, found)
-            if self.run_.recipe.evaluate.patience and self.quiet >= self.run_.recipe.evaluate.patience:
+            found, event = self._evaluated(progress, segment), segment.message
+            if found and (factor := self._plateau(found["loss"])) != 1.0:
+                progress = scaled(progress, factor)
+                cut = f"no better validation loss in {self.plateau_rule.patience} evaluations: the rate is cut"
+                self.run_.note(cut)
+                event = f"{event}; {cut}" if event else cut
+            self._tell(metrics, progress, segment, event or None, found)
+            if self.recipe.evaluate.patience and self.quiet >= self.recipe.evaluate.patience:
                 status = "no better"
-            if time.perf_counter() - self.saved >= self.run_.recipe.checkpoint.every_seconds:
+            if time.perf_counter() - self.saved >= self.recipe.checkpoint.every_seconds:
                 self.save(progress)
             self.run_.hooks.step(int(progress.state.samples), self.budget, segment)
         return self._finished(progress, status)
 
-    def _evaluated(self, progress: Progress, segment: Segment) -> tuple[dict[str, float], str]:
-        """Metrics where an evaluation is due, and what is worth telling of them."""
+    def _evaluated(self, progress: Progress, segment: Segment) -> dict[str, float]:
+        """Metrics where an evaluation is due."""
         samples = int(progress.state.samples)
         due = samples - self.evaluated >= self.every or samples >= self.budget or segment.action is Action.GIVE_UP
         if self.validation is None or not due or samples == self.evaluated:
-            return {}, ""
+            return {}
         self.evaluated = samples
         metrics = self.validation.metrics(self.run_.prepared.task, self.optimizer, progress.state)
         better = metrics["loss"] < (self.best["loss"] if self.best else float("inf"))
         self.quiet = 0 if better else self.quiet + 1
         if better:
             self.best = {"samples": samples} | metrics
-            self.run_.best_checkpoints.save(samples, progress.state, self.host(progress), self.run_.identity)
-        return metrics, segment.message
+            self.unsaved_best = progress.state  # held, not copied: what is donated is a copy
+        return metrics
 
-    def _plateau(self, progress: Progress, loss: float) -> Progress:
-        if self.plateau_rule is None:
-            return progress
+    def _plateau(self, loss: float) -> float:
+        """By how much a plateau cuts the rate."""
+        if self.recipe.schedule.name != "plateau":
+            return 1.0
         before, self.plateau = self.plateau, self.plateau.after(loss, self.plateau_rule)
-        if self.plateau.scale == before.scale:
-            return progress
-        self.run_._note(f"no better validation loss for {self.plateau_rule.patience} evaluations: the rate is cut")
-        return scaled(progress, self.plateau.scale / before.scale)
+        return self.plateau.scale / before.scale
 
     def _tell(
         self, metrics: Metrics, progress: Progress, segment: Segment, event: str | None, found: dict[str, float]
@@ -384,13 +388,18 @@ class _Loop:
         }
 
     def save(self, progress: Progress) -> None:
-        """Store a checkpoint."""
+        """Store a checkpoint, and before it the best state so far."""
         samples = int(progress.state.samples)
+        if self.unsaved_best is not None:
+            best, host = int(self.unsaved_best.samples), self.host(progress)
+            self.run_.best_checkpoints.save(best, self.unsaved_best, host, self.run_.identity)
+            self.unsaved_best = None
         self.run_.checkpoints.save(samples, progress.state, self.host(progress), self.run_.identity)
-        self.saved = time.perf_counter()
+        self.saved, self.stored = time.perf_counter(), samples
 
     def _finished(self, progress: Progress, status: str) -> Result:
-        self.save(progress)
+        if self.stored != int(progress.state.samples):
+            self.save(progress)
         final = {
             "state_sha256": state_sha256(progress.state),
             "samples": int(progress.state.samples),

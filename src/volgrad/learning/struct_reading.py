@@ -36,7 +36,7 @@ class Source(NamedTuple):
         """The file, or the option that set the key."""
         for part in (key, key.split("[", maxsplit=1)[0]):
             if part in self.given:
-                return f"--set {part}={self.given[part]}"
+                return f"--set {part}={' '.join(self.given[part].split())}"
         return self.file
 
 

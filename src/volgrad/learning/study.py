@@ -2,7 +2,8 @@
 
 A study says three things: which keys its tables `[data]` and `[model]` take, how its training image is made, and which
 task is learned from it. Everything else (order, batch size, schedule, guard, checkpoints, metrics) is the same for all.
-`[task] use = "NAME"` picks one that comes with volgrad, `use = "file.py:Name"` one of the user's own (docs/extending.md).
+`[task] use = "NAME"` picks one that comes with volgrad, `use = "file.py:Name"` one of the user's own
+(docs/extending.md).
 """
 
 import abc
@@ -25,8 +26,8 @@ class StudyData(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     Attributes:
         validation: share of the clusters, the latest before the test, on which progress is judged.
         test: share of the clusters, the latest of all, which no training run looks at.
-        purge: least time between the last label that training knows and the first validation cluster, such as "1h"; none
-            where it is empty.
+        purge: least time between the last label that training knows and the first validation cluster, such as "1h";
+            none where it is empty.
         embargo: time after a split in which clusters are left out; none where it is empty.
     """
 

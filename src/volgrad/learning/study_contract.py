@@ -7,9 +7,10 @@ task against the laws of `volgrad.learning.contract`.
 import dataclasses
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import msgspec
 import numpy as np
 
@@ -21,13 +22,22 @@ from volgrad.learning.contract import Skip, Verdict, judge, verdict
 from volgrad.learning.study import Study, StudyData, StudyModel
 from volgrad.learning.training.task import Task
 
-__all__ = ["batch_from", "check_study", "judge_study"]
+__all__ = ["Judged", "batch_from", "check_study", "judge_study"]
 
 _CLUSTERS, _ROWS = 5, 32  # of the batch that a task is judged on
 _MOST_ROWS = 2_000_000  # rows of an image beyond which no copy of it is made
 
 
-def check_study(study: Study, folder: Path, data: Any = None, model: Any = None, base: Path | None = None) -> list[Verdict]:
+class Judged(NamedTuple):
+    """The verdicts on a study, those on its task among them, and the name of the task's class ("" without data)."""
+
+    verdicts: list[Verdict]
+    task: str
+
+
+def check_study(
+    study: Study, folder: Path, data: Any = None, model: Any = None, base: Path | None = None
+) -> list[Verdict]:
     """Hold a study and its task against every law.
 
     Args:
@@ -42,16 +52,14 @@ def check_study(study: Study, folder: Path, data: Any = None, model: Any = None,
     Raises:
         ContractError: a law is broken: which, what was seen, what to do.
     """
-    verdicts = judge_study(study, folder, data, model, base)
+    verdicts = judge_study(study, folder, data, model, base).verdicts
     for law, status, why in verdicts:
         if status == "fail":
             raise ContractError(f"{type(study).__name__} breaks the law '{law}': {why}")
     return verdicts
 
 
-def judge_study(
-    study: Study, folder: Path, data: Any = None, model: Any = None, base: Path | None = None
-) -> list[Verdict]:
+def judge_study(study: Study, folder: Path, data: Any = None, model: Any = None, base: Path | None = None) -> Judged:
     """The verdict on each law; those of the task follow those of the study."""
     made: dict[str, Any] = {}
     base = folder if base is None else base
@@ -69,7 +77,7 @@ def judge_study(
 
     def split() -> None:
         found: Image = made["image"]
-        made["train"] = range(0, max(found.clusters * 2 // 3, 1))
+        made["train"] = range(max(found.clusters * 2 // 3, 1))
         task = study.task(made["model"], found, made["train"])
         if not isinstance(task, Task):
             raise ContractError(f"task gives a {type(task).__name__}; inherit from volgrad.learning.training.task.Task")
@@ -79,11 +87,9 @@ def judge_study(
     found: list[Verdict] = []
     for name, law in (("keys", keys), ("image", image), ("repeated", repeated), ("no leakage", split)):
         found.append(verdict(name, law, {}))
-        if found[-1].status == "fail":
-            return found
-    if "task" not in made:  # no data: said so
-        return found
-    return [*found, *judge(made["task"], batch_from(made["image"], made["train"]))]
+        if found[-1].status != "ok":  # what follows builds on it
+            return Judged(found, "")
+    return Judged([*found, *judge(made["task"], batch_from(made["image"], made["train"]))], type(made["task"]).__name__)
 
 
 def batch_from(image: Image, train: range) -> Batch:
@@ -96,7 +102,7 @@ def batch_from(image: Image, train: range) -> Batch:
     count = np.array(stack.count[0])
     count[-1] = 0
     values = np.where((np.arange(stack.values.shape[2])[None, :] < count[:, None])[..., None], stack.values[0], 0.0)
-    return batch_of(values.astype(np.float32), count, stack.weight[0])
+    return batch_of(*(jnp.asarray(part) for part in (values.astype(np.float32), count, stack.weight[0])))
 
 
 def _keys(study: Study, data: Any, model: Any) -> tuple[Any, Any]:
@@ -151,6 +157,6 @@ def _no_leakage(study: Study, model: Any, image: Image, train: range, task: Task
     for (path, one), two in zip(jax.tree_util.tree_leaves_with_path(task), jax.tree.leaves(other), strict=True):
         if not np.array_equal(np.asarray(one), np.asarray(two)):
             raise ContractError(
-                f"{jax.tree_util.keystr(path).lstrip('.')} of the task changes with data outside of the training split; "
-                "take whatever is fitted from image.rows[image.first_row[train.start]:image.first_row[train.stop]]"
+                f"{jax.tree_util.keystr(path).lstrip('.')} of the task changes with data outside of the training "
+                "split; take whatever is fitted from image.rows[image.first_row[train.start]:image.first_row[train.stop]]"
             )

@@ -6,6 +6,7 @@ import inspect
 import re
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
@@ -28,8 +29,8 @@ def is_reference(text: str) -> bool:
     return _REFERENCE.fullmatch(text) is not None
 
 
-def load(reference: str, base: Path, contract: type[_Class] = Study) -> type[_Class]:
-    """The class that `file.py:Name` means; the name may be left out where the file has one such class only.
+def load(reference: str, base: Path, contract: type[_Class] = Study) -> Callable[[], _Class]:
+    """The class that `file.py:Name` means, to be called for an instance; the name may be left out where the file has one such class only.
 
     The file is run. It imports what is installed, not its neighbours.
 
@@ -82,7 +83,7 @@ def load_module(path: Path) -> ModuleType:
     sys.modules[name] = module  # dataclasses and shape checks look their module up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # noqa: BLE001 - a user's file may raise anything, and it is told where
+    except Exception as error:
         if before is None:
             del sys.modules[name]
         else:

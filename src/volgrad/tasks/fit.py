@@ -5,6 +5,7 @@ import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,13 +22,14 @@ from volgrad.tasks.fitted import FittedChain
 from volgrad.tasks.framing import diffused
 from volgrad.tasks.local_vol import LocalVol
 from volgrad.tasks.model import Framed, Model, Training
+from volgrad.tasks.surface_net import SurfaceNet, load_weights
 
 __all__ = ["MODELS", "OPTIMIZERS", "FitOptions", "Fitter", "fit_chain", "fit_chains"]
 
 #: Names of the optimisers; `auto` is the one that reaches the target first (measured: LOG.md).
 OPTIMIZERS = ("auto", "lm", "adam", "sgd")
 #: Kinds of surfaces by name.
-MODELS: dict[str, type[Model]] = {kind.name: kind for kind in (LocalVol, Essvi, Ssvi, Svi)}
+MODELS: dict[str, type[Model]] = {kind.name: kind for kind in (LocalVol, SurfaceNet, Essvi, Ssvi, Svi)}
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,11 @@ class FitOptions:
         optimizer: one of `OPTIMIZERS`.
         batch: quotes a step (svi: of each expiry, which is fitted by itself); None: all (docs/optimizers.md).
         warm: begin from the previous chain of the same underlying and split.
-        history: how many previous chains of the same underlying and split the prior's mean leans on (local-vol alone).
+        history: how many previous chains of the same underlying and split the prior's mean leans on (local-vol); any
+            number from 1 on: what earlier chains showed is remembered (surface-net).
         seed: of the random order of quotes in batches, and of the kick out of a stall; 0 or more.
         prior: constants of the prior (local-vol alone).
+        weights: file of weights, or the folder of a run (surface-net alone); None: those that come with volgrad.
     """
 
     model: str = "local-vol"
@@ -51,6 +55,7 @@ class FitOptions:
     history: int = 0
     seed: int = 0
     prior: Prior = field(default_factory=Prior)
+    weights: Path | None = None
 
     def __post_init__(self) -> None:
         for name, value, known in (("model", self.model, MODELS), ("optimizer", self.optimizer, OPTIMIZERS)):
@@ -71,6 +76,8 @@ class FitOptions:
             )
         if self.prior != Prior() and self.model != LocalVol.name:
             raise InputError(f"prior is of model {LocalVol.name}: {self.model} has none; leave it out")
+        if self.weights is not None and self.model != SurfaceNet.name:
+            raise InputError(f"weights are of model {SurfaceNet.name}: {self.model} has none; leave them out")
 
 
 def fit_chains(
@@ -103,8 +110,8 @@ class Fitter:
         """Programs are compiled when the first chain of a shape comes."""
         began = time.perf_counter()
         kind = MODELS[options.model]
-        self._model = LocalVol(options.prior) if kind is LocalVol else kind()
-        if kind is LocalVol:
+        self._model = _model(options)
+        if kind in (LocalVol, SurfaceNet):
             diffused(1.0)  # compiled here, on no chain's account
         self.options = options
         self.compile_seconds = time.perf_counter() - began
@@ -194,6 +201,15 @@ def _compiled(model: Model, training: Training, tree: Any, shapes: tuple[tuple[t
         arguments = jax.tree.unflatten(tree, leaves)
         seed = jax.ShapeDtypeStruct((), np.int64)
         return jax.jit(functools.partial(model.solve, training)).lower(*arguments, seed).compile()
+
+
+def _model(options: FitOptions) -> Model:
+    """The kind of surface, with what is its own."""
+    if options.model == LocalVol.name:
+        return LocalVol(options.prior)
+    if options.model == SurfaceNet.name and options.weights is not None:
+        return SurfaceNet(load_weights(options.weights))
+    return MODELS[options.model]()
 
 
 def _answers(fitted: FittedChain) -> bool:

@@ -32,12 +32,14 @@ class Framed(NamedTuple):
     task, data: what `Model.solve` takes (numpy leaves).
     expiries: which expiries of the chain have quotes; the task holds these.
     theta: at-the-money total variance by which each was scaled.
+    extra: what else `Model.publish` needs, if anything.
     """
 
     task: Any
     data: Batch
     expiries: np.ndarray
     theta: Float64[np.ndarray, " expiries"]
+    extra: Any = None
 
 
 class Care(NamedTuple):

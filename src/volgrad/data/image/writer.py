@@ -42,6 +42,7 @@ class ImageWriter:
         check_features(features, len(features), self._folder)
         self._refuse_other_things()
         self._temporary = self._folder.with_name(f".{self._folder.name}.{os.getpid()}.tmp")
+        _remove_leftovers(self._folder)
         self._clusters = self._rows = 0
         self._equal: int | None = None
         self._last_start = np.iinfo(np.int64).min
@@ -177,6 +178,22 @@ class ImageWriter:
         return WorkError(
             f"{self._folder}: could not be written ({error.strerror or error}); check free space and permissions."
         )
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what writers of this image left that were killed."""
+    if os.name != "posix":  # elsewhere signal 0 is not a question
+        return
+    for path in folder.parent.glob(f".{folder.name}.*"):
+        pid = path.name.removeprefix(f".{folder.name}.").partition(".")[0]
+        if not pid.isdecimal() or path.suffix not in (".tmp", ".old"):
+            continue
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            shutil.rmtree(path, ignore_errors=True)
+        except (PermissionError, OverflowError):  # it runs, or never did
+            continue
 
 
 def _sync_folder(folder: Path) -> None:

@@ -18,7 +18,8 @@ from volgrad.learning.batching.windows import Held, Windows, choose_blocks
 
 __all__ = ["Loader", "Share", "Stack", "batch_of"]
 
-_CHUNK_ROWS = 32_768  # that a thread gathers at a time: enough to outweigh the calls, few enough to stay in its cache
+_CHUNK_ROWS = 65_536  # that a thread gathers at a time: enough to outweigh the calls, few enough to share the work
+_LEAST_CHUNK = 256  # clusters
 _ALIGNED = 64  # bytes: JAX on the CPU takes such an array over as it is
 
 
@@ -171,7 +172,7 @@ class Loader:
 
     def _fill(self, flat: Stack, start: int, to: int, count: int) -> None:
         """Fill places `to` and on of a stack from position `start` on."""
-        chunk = max(256, _CHUNK_ROWS // self.rows)
+        chunk = max(_LEAST_CHUNK, _CHUNK_ROWS // self.rows)
         for segment in self.order.segments(start, count):
             held = self._windows.hold(segment.epoch, segment.window)
             cuts = range(0, segment.size, chunk)
@@ -191,9 +192,9 @@ class Loader:
         if held.equal_rows is not None:
             into.count.fill(min(self.rows, held.equal_rows))
             into.weight.fill(held.equal_rows / self.mean_rows)
-            if held.equal_rows == self.rows:  # whole clusters of one length: blocks of bytes
-                blocks = held.table.reshape(-1, self.rows * held.table.shape[1])
-                np.take(blocks, places + held.skipped, axis=0, out=into.values.reshape(len(places), -1), mode="clip")
+            if held.equal_rows == self.rows and (at := held.whole_clusters(places)) is not None:
+                blocks = held.clusters_of_rows()
+                np.take(blocks, at, axis=0, out=into.values.reshape(len(places), -1), mode="clip")
                 return
         first, size = held.extent(places)
         offsets = self._draws.offsets(held.numbers(places), size, segment.epoch)

@@ -89,8 +89,9 @@ class Order:
         if self.blocks is None:
             return [range(self.n)]
         size, wide = self.blocks
-        chosen = self._bounds(epoch)[0][window * wide : (window + 1) * wide]
-        return [range(block * size, min(self.n, (block + 1) * size)) for block in chosen.tolist()]
+        chosen = self._bounds(epoch)[0][window * wide : (window + 1) * wide].tolist()
+        chosen.sort(key=lambda block: (block + 1) * size > self.n)  # a short one last: the n-th is in block n // size
+        return [range(block * size, min(self.n, (block + 1) * size)) for block in chosen]
 
     def _segment(self, epoch: int, place: int, count: int) -> Segment:
         if not self.shuffle:

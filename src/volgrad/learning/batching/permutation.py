@@ -130,22 +130,29 @@ def permute_each(
     [[0, 1, 2], [0, 1, 2]]
     """
     low = np.maximum(2, 2 * np.rint(np.sqrt(n) / 2.0).astype(np.int64))
-    high = -(-n // low)
-    keys = spread_keys(key, _ROUNDS_OF_SMALL)
-    owner = np.repeat(np.arange(len(n)), places.shape[1])
-    found = places.ravel().copy()
-    at = np.arange(len(found))
-    while at.size:
-        of = owner[at]
-        base = low[of]
-        upper = found[at] // base
-        lower = (found[at] - upper * base).astype(np.uint32)
-        upper = upper.astype(np.uint32)
-        bases = (base.astype(np.uint32), high[of].astype(np.uint32))
-        _mix(lower, upper, bases, keys.T[:, of], np.empty((2, len(at)), np.uint32))
-        found[at] = upper.astype(np.int64) * base + lower
-        at = at[found[at] >= n[of]]
-    return found.reshape(places.shape)
+    bases = np.stack([low, -(-n // low)]).astype(np.uint32)
+    keys = spread_keys(key, _ROUNDS_OF_SMALL).T
+    found = np.empty(places.shape, np.int64)
+    lines = max(1, _BLOCK // max(1, places.shape[1]))
+    for start in range(0, len(n), lines):  # in pieces whose scratch stays in the cache
+        own = slice(start, start + lines)
+        found[own] = _once(places[own], bases[:, own, None], keys[:, own, None])
+    beyond = np.nonzero(found >= n[:, None])
+    while beyond[0].size:
+        order = beyond[0]
+        found[beyond] = _once(found[beyond], bases[:, order], keys[:, order])
+        again = found[beyond] >= n[order]
+        beyond = beyond[0][again], beyond[1][again]
+    return found
+
+
+def _once(places: np.ndarray, bases: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """All rounds of orders shorter than 2^32; bases and keys are broadcast against places."""
+    lower = places.astype(np.uint32)
+    upper = lower // bases[0]
+    lower -= upper * bases[0]
+    _mix(lower, upper, (bases[0], bases[1]), keys, np.empty((2, *places.shape), np.uint32))
+    return (upper * bases[0] + lower).astype(np.int64)
 
 
 def _mix(lower: np.ndarray, upper: np.ndarray, bases: tuple, keys: np.ndarray, scratch: np.ndarray) -> None:

@@ -12,7 +12,8 @@ schedule-free   sqrt(kappa) (assumption)    second moment's half-life kept      
 ==============  ==========================  ==========================================  ====================
 
 Beyond the noise scale a larger batch buys no longer step: the learning rate (and eps) stay where they were there. The
-best rate of Adam even falls again past it (Li et al. 2024, arXiv 2405.14578) [paper], so no monotone rule is safe.
+best rate of Adam even falls again past it (Li et al. 2024, arXiv 2405.14578) [paper, abstract]: no monotone rule is
+safe.
 """
 
 import math
@@ -25,7 +26,8 @@ from volgrad.errors import InputError, UnknownOptionError
 __all__ = ["RULES", "Betas", "Hyperparameters", "hyperparameters"]
 
 #: How betas follow: "half-life" keeps the half-life in samples, `beta ** kappa`; "linear" is its first order,
-#: `1 - beta -> kappa (1 - beta)` (Malladi et al. 2022, arXiv 2205.10287) [paper].
+#: `1 - beta -> kappa (1 - beta)` (Malladi et al. 2022, arXiv 2205.10287) [assumption:
+#: seen in its abstract is the root rule only].
 Betas = Literal["half-life", "linear"]
 
 #: A number on either side of the compiler.
@@ -69,9 +71,9 @@ def hyperparameters(
 ) -> Hyperparameters:
     """The values at `batch` clusters of those chosen at `reference` clusters.
 
-    Half-lives are kept in samples by default: unlike the linear rule this holds for any ratio and composes, and small
-    batches need it (Marek et al. 2025, arXiv 2507.07101, of beta2) [paper, abstract]; for beta1 it is the linear rule's
-    own limit. Weight decay shrinks the weights by the same factor per sample (assumption).
+    Half-lives are kept in samples by default: unlike the linear rule this holds for any ratio and composes. For
+    beta2 it is the proposal of Marek et al. 2025 (arXiv 2507.07101) [paper, abstract]; for beta1 it is the linear rule
+    at small steps (assumption). Weight decay shrinks the weights by the same factor per sample (assumption).
 
     Args:
         name: one of `RULES`.

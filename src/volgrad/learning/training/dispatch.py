@@ -67,9 +67,10 @@ class Plan:
         rungs: batch sizes by the position from which they are used.
         total: samples of the whole run; the last step may go a part of a batch beyond.
         rows: places for rows in a cluster.
+        longest: samples of a dispatch at most (a step is taken whole); None: as many as suit the machine.
     """
 
-    def __init__(self, rungs: Sequence[Rung], total: int, rows: int) -> None:
+    def __init__(self, rungs: Sequence[Rung], total: int, rows: int, longest: int | None = None) -> None:
         """Check and keep.
 
         Raises:
@@ -80,11 +81,12 @@ class Plan:
             raise InputError(f"batch sizes begin at {starts} samples: the first must begin at 0, the others ascend")
         if small := [rung.clusters for rung in rungs if rung.clusters < 1]:
             raise InputError(f"a batch of {small[0]} clusters: must be 1 or more")
-        self.rungs, self.total, self.rows = list(rungs), total, rows
+        self.rungs, self.total, self.rows, self.longest = list(rungs), total, rows, longest
 
     def steps(self, clusters: int) -> int:
         """Steps of a whole dispatch with batches of this size."""
-        return int(np.clip(_ROWS_A_DISPATCH // (clusters * self.rows), _LEAST_STEPS, _MOST_STEPS))
+        usual = int(np.clip(_ROWS_A_DISPATCH // (clusters * self.rows), _LEAST_STEPS, _MOST_STEPS))
+        return usual if self.longest is None else max(1, min(usual, self.longest // clusters))
 
     def next(self, position: int) -> Dispatch | None:
         """The dispatch that begins at `position`; None at the end."""
@@ -92,7 +94,7 @@ class Plan:
             return None
         place = bisect.bisect_right([rung.start for rung in self.rungs], position) - 1
         clusters = self.rungs[place].clusters
-        end = self.rungs[place + 1].start if place + 1 < len(self.rungs) else self.total
+        end = self._end(place)
         return Dispatch(position, min(self.steps(clusters), -(-(end - position) // clusters)), clusters)
 
     def ladder(self) -> list[tuple[int, int]]:
@@ -100,15 +102,17 @@ class Plan:
         found: dict[tuple[int, int], None] = {}
         position = 0
         for place, rung in enumerate(self.rungs):
-            last = place + 1 == len(self.rungs)
-            end = self.total if last else min(self.rungs[place + 1].start, self.total)
-            left = -(-max(end - position, 0) // rung.clusters)
+            left = -(-max(self._end(place) - position, 0) // rung.clusters)
             whole = self.steps(rung.clusters)
             for steps in (whole if left >= whole else 0, left % whole):
                 if steps:
                     found[steps, rung.clusters] = None
             position += left * rung.clusters
         return list(found)
+
+    def _end(self, place: int) -> int:
+        """Where a rung ends, were batches of any size."""
+        return min(self.rungs[place + 1].start, self.total) if place + 1 < len(self.rungs) else self.total
 
 
 def train_program(
@@ -127,7 +131,7 @@ def train_program(
         def one(state: State, part: tuple[Array, Array, Array]) -> tuple[State, Info]:
             return optimizer.step(task, state, batch_of(*part))
 
-        return jax.lax.scan(one, state, (values, count, weight))
+        return jax.lax.scan(one, state, (jnp.asarray(values), jnp.asarray(count), jnp.asarray(weight)))
 
     donated = () if synchronous else (0,)
     return jax.jit(many, donate_argnums=donated).lower(_shapes(state), _shapes(task), *_stack_shapes(shape)).compile()

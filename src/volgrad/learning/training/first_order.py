@@ -2,7 +2,8 @@
 
 Variables are packed into one vector inside the step: direction, clipping, averaging and the check for finite values are
 then a handful of operations whatever the number of leaves (jax#40150). Measured for 8 -> 4 x 64 -> 1 with batch norm at
-32 rows on two CPU cores: the guarded step costs 1.06 of an unguarded one on the tree, packed, and 1.16 on the tree.
+32 rows, in a `scan` on two busy CPU cores, against optax on the tree with none of these: with them 1.08 to 1.10 packed
+(medians of 40 pairs), 1.10 to 1.16 on the tree.
 """
 
 import dataclasses

@@ -30,6 +30,7 @@ class GuardRule(NamedTuple):
     width: of the band above the median, in standard deviations (from the median absolute deviation).
     multiple: of the usual loss that a runaway reaches too; both must be passed, twice running.
     certain: multiple of the usual loss that needs no second look.
+    drift: multiple of the best loss that the band itself may not reach, however slowly; at least `multiple`.
     refused: steps not taken, in a row or in a dispatch of which they are a tenth, for a roll-back; fewer are skipped.
     patience: steps without progress that count as a stall; None: stalls are not looked for.
     tolerance: share of the loss that counts as progress.
@@ -42,6 +43,7 @@ class GuardRule(NamedTuple):
     width: float = 8.0
     multiple: float = 3.0
     certain: float = 100.0
+    drift: float = 10.0
     refused: int = 3
     patience: int | None = None
     tolerance: float = 1e-3
@@ -129,18 +131,24 @@ class Guard(NamedTuple):
         if self.levels:
             usual = float(np.median(self.levels))
             over = level - usual
-            if over > self._margin(rule.certain, rule) or (over > self._margin(rule.multiple, rule) and self.high):
+            high = over > self._margin(rule.multiple, usual, rule)
+            if over > self._margin(rule.certain, usual, rule) or (high and self.high):
                 return after._back(rule, f"loss {level:.4g} ran away (usual: {usual:.4g})")
-            if over > self._margin(rule.multiple, rule):
+            if high:
                 return Verdict(Action.GO_ON, 1.0, "", after._replace(high=1))
         return after._replace(high=0)._progress(level, taken.size, rule)
 
-    def _margin(self, multiple: float, rule: GuardRule) -> float:
-        """How far above the usual a level must lie to be no noise, and `multiple` of the usual too."""
+    def _margin(self, multiple: float, loss: float, rule: GuardRule) -> float:
+        """How far above `loss` a level must lie to be no noise, and `multiple` of it too."""
         levels = np.asarray(self.levels)
-        usual = float(np.median(levels))
-        spread = 1.4826 * float(np.median(np.abs(levels - usual)))
-        return max(rule.width * spread, (multiple - 1.0) * self._scale(usual))
+        spread = 1.4826 * float(np.median(np.abs(levels - np.median(levels))))
+        return max(rule.width * spread, (multiple - 1.0) * self._scale(loss))
+
+    def _drift(self, best: float, rule: GuardRule) -> float:
+        """The same for the band itself, by the noise alone: that of differences, which a trend hardly moves."""
+        steps = np.diff(self.levels)
+        spread = 1.4826 * float(np.median(np.abs(steps - np.median(steps)))) / math.sqrt(2.0)
+        return max(rule.width * spread, (max(rule.drift, rule.multiple) - 1.0) * self._scale(best))
 
     def _scale(self, loss: float) -> float:
         """What losses are compared with: they may be negative (a log-likelihood) or vanish (exact data)."""
@@ -165,6 +173,9 @@ class Guard(NamedTuple):
         after = self._replace(levels=(*self.levels, level)[-rule.window :], first=first)
         recent = float(np.median(after.levels[-max(1, rule.window // 2) :]))
         best = math.inf if self.best is None else self.best
+        if len(self.levels) >= max(3, rule.window // 2) and recent - best > self._drift(best, rule):
+            fresh = self._replace(levels=())  # the band went along: it is made anew
+            return fresh._back(rule, f"loss {recent:.4g} drifted away (best: {best:.4g})")
         gained = self.best is None or recent < best - rule.tolerance * after._scale(best)
         after = after._replace(best=min(recent, best) if gained else best, quiet=0 if gained else self.quiet + steps)
         if rule.patience is None or after.quiet < rule.patience:

@@ -19,6 +19,7 @@ from volgrad.learning.training.task import Task
 __all__ = ["RangeTest", "judge", "range_test"]
 
 _SMOOTHING = 0.9  # of the moving average: ten steps (assumption; fastai uses 0.98 on longer tests)
+_LAG = 9  # steps by which that average trails a line: smoothing / (1 - smoothing)
 _LEAST_POINTS = 20  # fewer finite ones say nothing of a slope (assumption)
 _LOST = 0.1  # share of the gain that must be lost again for a rate to count as unstable (assumption)
 _SIGNIFICANT = 4.0  # standard deviations of the smoothed loss's noise that a gain must have (assumption)
@@ -140,8 +141,7 @@ def judge(rates: Float64[np.ndarray, " steps"], losses: Float64[np.ndarray, " st
             "lower, or end higher"
         )
         return RangeTest(rates, losses, smoothed, None, None, stable, None, False, why)
-    slope = np.gradient(smoothed, np.log(rates))
-    steepest = float(rates[int(np.argmin(slope[: least + 1]))])
+    steepest = _steepest(rates, smoothed, least)
     suggestion = steepest if stable is None else min(steepest, _MARGIN * stable)
     limit = (
         f"it rises for good beyond {stable:.3g}"
@@ -160,6 +160,14 @@ def _smooth(losses: np.ndarray) -> np.ndarray:
         weight = _SMOOTHING * weight + (1.0 - _SMOOTHING)
         found[index] = total / weight
     return found
+
+
+def _steepest(rates: np.ndarray, smoothed: np.ndarray, least: int) -> float:
+    """Rate of the steepest fall before the least: over as many steps as the average holds, its lag taken off."""
+    first = min(_LAG, max(least - 1, 0))  # an average of a few points is noise
+    fall = [smoothed[place] - smoothed[max(place - _LAG, 0)] for place in range(first, least + 1)]
+    place = first + int(np.argmin(fall))
+    return float(rates[max(place - _LAG - _LAG // 2, 0)])
 
 
 def _noise(losses: np.ndarray, smoothed: np.ndarray) -> float:

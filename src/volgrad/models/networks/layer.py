@@ -36,8 +36,8 @@ class Layer(eqx.Module):
     ) -> tuple[Float[Array, "clusters rows outputs"], PyTree]:
         """The outputs, and the statistics after this batch, of the same structure.
 
-        In training, outputs may depend on the whole batch and on `key`. In serving (`training` False) each row's output
-        depends on that row, the variables and the statistics *given*, so that derivatives in `x` are those of a plain
+        In training, outputs may depend on the whole batch and on `key`. In serving (`training` False) a cluster's
+        depend on it, the variables and the statistics *given*, so that derivatives in `x` are those of a plain
         function. The statistics that come out are then for the next batch: those of a layer that follows a live stream
         have moved, all others are unchanged. Who evaluates, throws them away.
         """

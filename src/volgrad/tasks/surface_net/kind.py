@@ -1,0 +1,138 @@
+"""`surface-net` as a kind of surface: the local-volatility fit around what a network expects."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, Float64
+
+from volgrad.market.chain import Chain
+from volgrad.models.local_vol import variables_from_shape
+from volgrad.models.slices import SlicedSurface, extended
+from volgrad.models.surface_net import Spoken, spoken
+from volgrad.tasks.framing import ladder_size
+from volgrad.tasks.local_vol import LocalVol
+from volgrad.tasks.model import Carried, Found, Framed, Model, Published, Training, listing
+from volgrad.tasks.surface_net.features import LEVEL_UNIT, SMILE_UNIT, Told, tell
+from volgrad.tasks.surface_net.memory import Memory, forget, remember
+from volgrad.tasks.surface_net.missing import with_missing
+from volgrad.tasks.surface_net.weights import Weights, forward, shipped
+
+__all__ = ["SurfaceNet"]
+
+_LADDER = (16, 32, 64)
+
+
+class _Said(NamedTuple):
+    """What `frame` learned that `publish` needs.
+
+    memory: of earlier chains; None: none is kept.
+    stamps, level, smile: missing expiries and what is expected of them.
+    """
+
+    memory: dict[int, Memory] | None
+    stamps: np.ndarray
+    level: np.ndarray
+    smile: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class SurfaceNet(Model):
+    """Local volatility around what a network expects of the chain, given earlier ones.
+
+    Attributes:
+        weights: of the network.
+        base: the fit around it.
+    """
+
+    weights: Weights = field(default_factory=shipped)
+    base: LocalVol = field(default_factory=LocalVol)
+
+    name: ClassVar[str] = "surface-net"
+    leans: ClassVar[bool] = True
+    freedoms: ClassVar[tuple[float, ...]] = LocalVol.freedoms
+    may_arbitrage: ClassVar[bool] = False
+    usual_inside: ClassVar[str] = LocalVol.usual_inside
+    doubtful_inside: ClassVar[float] = LocalVol.doubtful_inside
+
+    def __post_init__(self) -> None:
+        self.say(np.zeros((1, self.weights.network.features), np.float32))  # compiled here, on no chain's account
+
+    def say(self, values: Float64[np.ndarray, "expiries features"]) -> Spoken:
+        """What the network says of a chain's rows."""
+        count = values.shape[0]
+        places = ladder_size(count, _LADDER)
+        x = np.zeros((places, values.shape[1]), np.float32)
+        x[:count] = values
+        out = forward(
+            self.weights.network, self.weights.variables, self.weights.statistics, x, np.arange(places) < count
+        )
+        return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64)[:count], _named(out))
+
+    def frame(self, chain: Chain, earlier: Sequence[Carried], freedom: float) -> Framed:
+        """Local-vol's frame, its mean moved by the network as far as `freedom`."""
+        framed = self.base.frame(chain, (), freedom)
+        frame = framed.task.frame
+        mean, count = np.array(frame.mean), framed.expiries.size
+        memory = forget(earlier[-1], chain.ts_us) if earlier else {}
+        told = tell(chain, framed.expiries, framed.theta, mean[:count], memory)
+        said = self.say(told.values)
+        own = float(self.weights.told.get("own_shape", True))
+        mean[:count] += freedom * moves(told, said, own)[told.listed]
+        gone = ~told.listed
+        expected = expectation(told, said)
+        kept = _Said(memory, told.stamps[gone], *(freedom * part[gone] for part in expected))
+        task = _with_mean(framed.task, mean)
+        return framed._replace(task=task, extra=kept)
+
+    def start(self, framed: Framed, chain: Chain, before: Carried | None) -> tuple[np.ndarray, bool]:
+        """The prior's mean, or the remembered shapes."""
+        frame = framed.task.frame
+        shape = np.array(frame.mean)
+        known = forget(before, chain.ts_us)
+        found = False
+        for place, stamp in enumerate(chain.expiry_us[framed.expiries].tolist()):
+            if stamp in known:
+                shape[place] = np.where(known[stamp].shape_seen > 0.5, known[stamp].shape, shape[place])
+                found = True
+        return (variables_from_shape(frame, shape) if found else np.zeros(frame.factor.shape[-1])), found
+
+    def solve(self, training: Training, task: Any, data: Any, start: Array, seed: Array) -> Found:
+        """As local-vol."""
+        return self.base.solve(training, task, data, start, seed)
+
+    def publish(self, chain: Chain, framed: Framed, found: Found) -> Published:
+        """The slices and the missing expiries, joined as far as the certificate allows."""
+        count, said = framed.expiries.size, framed.extra
+        variance, shape = found.parameters
+        surface = SlicedSurface(variance=extended(variance[:count]), **listing(chain, framed.expiries))
+        made, certificate = with_missing(surface, said.stamps, said.level, said.smile)
+        stamps = chain.expiry_us[framed.expiries]
+        quotes = np.bincount(np.unique(chain.expiry_index, return_inverse=True)[1])
+        if not np.isfinite(surface.variance).all():
+            return Published(made, certificate, {})
+        after = remember(said.memory, surface, stamps, shape[:count], quotes)
+        return Published(made, certificate, {stamp: one.numbers() for stamp, one in after.items()})
+
+
+def moves(told: Told, said: Spoken, own: float = 1.0) -> Float64[np.ndarray, "expiries knots"]:
+    """How far the prior's mean goes at each knot: part of the way to what is remembered, and the network's own."""
+    return np.asarray(said.shape_share * told.knotted("shape") + own * said.shape)
+
+
+def expectation(told: Told, said: Spoken) -> tuple[np.ndarray, np.ndarray]:
+    """Level beyond the neighbours' and smile beyond theirs that are expected of each expiry."""
+    remembered = np.stack([told.single("level_fast"), told.single("level_slow")], axis=-1) * LEVEL_UNIT
+    level = (said.level_shares * remembered).sum(-1) + said.level
+    return np.asarray(level), np.asarray(said.smile_share * told.knotted("smile")) * SMILE_UNIT
+
+
+def _with_mean(task: Any, mean: Float64[np.ndarray, "expiries knots"]) -> Any:
+    """The task around another mean shape."""
+    return eqx.tree_at(lambda one: one.frame, task, task.frame._replace(mean=mean))
+
+
+_named = jax.jit(spoken)

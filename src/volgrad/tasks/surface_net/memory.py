@@ -1,0 +1,147 @@
+"""What is carried from chain to chain, by expiry: its own level and smile beyond its neighbours', and its shape.
+
+An expiry's own level is `ln` of its at-the-money volatility less what the other expiries of the same chain say by
+kriging (`market.clock`); its own smile is likewise the difference of `ln(vol(x) / vol(0))` at the knots. Both are kept
+as running means over the chains in which the expiry was an inner one; they are what is known of it while it is missing.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from volgrad.market.clock import carried_level, carried_smile, clock_years, smile_error
+from volgrad.models.grid import NODES
+from volgrad.models.local_vol import KNOTS
+from volgrad.models.slices import PUBLISHED, SlicedSurface
+from volgrad.tasks.model import Carried
+
+__all__ = ["Memory", "Own", "forget", "own_parts", "remember"]
+
+_COUNT = KNOTS.size
+_K = NODES[PUBLISHED]
+_FADE = np.array([0.5, 0.85])  # of the fast and the slow mean of a level, a chain (measured: .6 to .8 are alike)
+_FADE_SMILE = 0.8
+_FADE_SHAPE = 0.8
+_UNQUOTED = 0.02  # error of a smile, beyond its quotes, at which it counts for a half
+_SOFT = 0.3  # standard deviations over which a shape is forgotten beyond the quotes
+_LONGEST_US = 10 * 86_400_000_000  # an expiry not seen for so long is forgotten
+_PLACES = np.cumsum([1, 2, 1, 2, 2, _COUNT, _COUNT, _COUNT, _COUNT])
+
+
+class Memory(NamedTuple):
+    """What is known of one expiry.
+
+    ts_us: stamp of the chain that last showed it.
+    level: fast and slow mean of its own level.
+    quotes: how many it then had.
+    seen: weights of the two means. Shape: (2,).
+    quoted: low and high of x between its last quotes.
+    smile, smile_seen: mean own smile at the knots, and its weight.
+    shape, shape_seen: mean log local variance at the knots, and its weight.
+    """
+
+    ts_us: float
+    level: Float64[np.ndarray, "2"]
+    quotes: float
+    seen: Float64[np.ndarray, "2"]
+    quoted: Float64[np.ndarray, "2"]
+    smile: Float64[np.ndarray, " knots"]
+    smile_seen: Float64[np.ndarray, " knots"]
+    shape: Float64[np.ndarray, " knots"]
+    shape_seen: Float64[np.ndarray, " knots"]
+
+    @classmethod
+    def of(cls, numbers: Float64[np.ndarray, " numbers"]) -> "Memory":
+        """From one array, as carried."""
+        parts = np.split(numbers, _PLACES[:-1])
+        return cls(float(parts[0][0]), parts[1], float(parts[2][0]), *parts[3:])
+
+    @classmethod
+    def empty(cls, ts_us: int) -> "Memory":
+        """Of an expiry never seen."""
+        zero = np.zeros(_COUNT)
+        return cls(float(ts_us), np.zeros(2), 0.0, np.zeros(2), np.zeros(2), zero, zero, zero, zero)
+
+    def numbers(self) -> Float64[np.ndarray, " numbers"]:
+        """As one array."""
+        return np.concatenate([np.atleast_1d(np.asarray(part, np.float64)) for part in self])
+
+
+class Own(NamedTuple):
+    """An expiry's own level and smile in one chain; weights are 0 where nothing is known.
+
+    level: ln volatility beyond its neighbours'. Shape: (expiries,).
+    known: whether it is an inner expiry.
+    smile, weight: own smile at the knots. Shape: (expiries, knots).
+    """
+
+    level: Float64[np.ndarray, " expiries"]
+    known: np.ndarray
+    smile: Float64[np.ndarray, "expiries knots"]
+    weight: Float64[np.ndarray, "expiries knots"]
+
+
+def own_parts(surface: SlicedSurface, stamps: Int64[np.ndarray, " expiries"]) -> Own:
+    """What each expiry of a fitted chain is beyond what the others say."""
+    clock, theta = clock_years(surface.ts_us, stamps), surface.theta
+    root = np.sqrt(theta)[:, None]
+    at = np.clip(KNOTS[None, :] * root, _K[0], _K[-1])
+    smile = np.stack([np.interp(place, _K, row) for place, row in zip(at, surface.variance, strict=True)])
+    smile = 0.5 * np.log(smile / theta[:, None])
+    error = smile_error(KNOTS, *(surface.quoted / root).T)
+    count = theta.size
+    level, own, known = np.zeros(count), np.zeros((count, _COUNT)), np.zeros(count, bool)
+    for one in range(1, count - 1):
+        others = np.arange(count) != one
+        here = clock[one : one + 1]
+        level[one] = 0.5 * np.log(theta[one] / carried_level(clock[others], theta[others], here)[0])
+        own[one] = smile[one] - carried_smile(clock[others], smile[others], here, error[others])[0]
+        known[one] = True
+    weight = np.where(known[:, None], 1.0 / (1.0 + (error / _UNQUOTED) ** 2), 0.0)
+    return Own(level, known, own, weight)
+
+
+def forget(earlier: Carried | None, ts_us: int) -> dict[int, Memory]:
+    """Memories that may still serve at `ts_us`, by expiry."""
+    found = {stamp: Memory.of(numbers) for stamp, numbers in (earlier or {}).items()}
+    return {stamp: one for stamp, one in found.items() if stamp > ts_us and ts_us - one.ts_us <= _LONGEST_US}
+
+
+def remember(
+    memory: Mapping[int, Memory],
+    surface: SlicedSurface,
+    stamps: Int64[np.ndarray, " expiries"],
+    shape: Float64[np.ndarray, "expiries knots"],
+    quotes: Int64[np.ndarray, " expiries"],
+) -> dict[int, Memory]:
+    """Memories after a chain was fitted: its expiries renewed, the others as they were."""
+    own = own_parts(surface, stamps)
+    low, high = (surface.quoted / np.sqrt(surface.theta)[:, None]).T
+    after = dict(memory)
+    for place, stamp in enumerate(stamps.tolist()):
+        before = memory.get(stamp) or Memory.empty(surface.ts_us)
+        level, seen = _mean(before.level, before.seen, _FADE, own.level[place], float(own.known[place]))
+        smile, smile_seen = _mean(before.smile, before.smile_seen, _FADE_SMILE, own.smile[place], own.weight[place])
+        inside = _inside(low[place], high[place])
+        formed, formed_seen = _mean(before.shape, before.shape_seen, _FADE_SHAPE, shape[place], inside)
+        after[stamp] = Memory(
+            float(surface.ts_us), level, float(quotes[place]), seen, np.array([low[place], high[place]]),
+            smile, smile_seen, formed, formed_seen,
+        )  # fmt: skip
+    return after
+
+
+def _inside(low: float, high: float) -> Float64[np.ndarray, " knots"]:
+    """1 at knots between the quotes, falling to 0 beyond them."""
+    return 1.0 / (
+        1.0 + np.exp(np.clip((low - KNOTS) / _SOFT, -30, 30)) + np.exp(np.clip((KNOTS - high) / _SOFT, -30, 30))
+    )
+
+
+def _mean(mean: np.ndarray, weight: np.ndarray, fade: np.ndarray | float, new: np.ndarray, share: np.ndarray | float):
+    """A running mean and its weight after one more look; a look of share 0 changes neither."""
+    kept = weight * np.power(fade, share)
+    total = kept + share
+    return np.where(total > 0.0, (kept * mean + share * new) / np.maximum(total, 1e-12), 0.0), total
