@@ -13,7 +13,7 @@ import volgrad
 from volgrad import runtime
 from volgrad.cli.common import CommonOptions, print_json, results_console
 from volgrad.cli.environment import refuse_misspelt_variables
-from volgrad.errors import InputError
+from volgrad.errors import InputError, WorkError
 
 if TYPE_CHECKING:
     from volgrad.learning.run import Hooks, Result
@@ -59,8 +59,13 @@ def train(  # noqa: PLR0913 - a parameter an option
     runtime.start(threads)
     from volgrad.tasks.training import train as work
 
-    with hooks_on_terminal(quiet=common.json) as hooks:
-        result = work(recipe, out, settings=set_ or [], resume=resume, hooks=hooks, threads=threads)
+    try:
+        with hooks_on_terminal(quiet=common.json) as hooks:
+            result = work(recipe, out, settings=set_ or [], resume=resume, hooks=hooks, threads=threads)
+    except WorkError:
+        if report and (out / "metrics.jsonl").is_file():  # a run that gave up is worth looking at, too
+            _write_report(out)
+        raise
     if report:
         _write_report(out)
     if common.json:

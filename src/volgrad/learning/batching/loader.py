@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple
 
@@ -107,6 +108,7 @@ class Loader:
         self.rows = longest if rows_per_cluster is None else min(rows_per_cluster, longest)
         self._draws = RowDraws(seed, self.rows)
         self._threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._one_at_a_time = threading.Lock()
         self._pool = ThreadPoolExecutor(self._threads, "volgrad-loader")
 
     @property
@@ -158,11 +160,12 @@ class Loader:
         flat = Stack(
             stack.values.reshape(steps * own, self.rows, -1), stack.count.reshape(-1), stack.weight.reshape(-1)
         )
-        if self.share.ranks == 1:
-            self._fill(flat, start, 0, steps * own)
-        else:
-            for step in range(steps):
-                self._fill(flat, start + step * clusters + self.share.rank * own, step * own, own)
+        with self._one_at_a_time:  # the memory of a window is used again for the next
+            if self.share.ranks == 1:
+                self._fill(flat, start, 0, steps * own)
+            else:
+                for step in range(steps):
+                    self._fill(flat, start + step * clusters + self.share.rank * own, step * own, own)
         return stack
 
     def close(self) -> None:

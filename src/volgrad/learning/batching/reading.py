@@ -37,6 +37,8 @@ class RowFile:
         self._path, self._unit = path, unit
         self._file, self.direct = _opened(path)
         self._pool = ThreadPoolExecutor(_READS, "volgrad-reader")
+        self._spare: list[mmap.mmap] = []
+        self._memory: dict[int, mmap.mmap] = {}  # by the address of the table in it
 
     def close(self) -> None:
         """Stop reading."""
@@ -64,14 +66,29 @@ class RowFile:
             for start in range(page, last, _PIECE):
                 reads.append((start, min(start + _PIECE, last), end + start - page))
             end += -(-(last - page) // _PAGE) * _PAGE
-        memory = mmap.mmap(-1, end + 4 * width)
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            memory.madvise(mmap.MADV_HUGEPAGE)
+        memory = self._take(end + 4 * width)
         whole = memoryview(memory)
         for _ in self._pool.map(lambda read: self._fetch(whole, *read), reads):
             pass
         rows = end // (4 * width)
-        return np.frombuffer(memory, np.float32, rows * width).reshape(rows, width), begins
+        table = np.frombuffer(memory, np.float32, rows * width).reshape(rows, width)
+        self._memory[table.ctypes.data] = memory
+        return table, begins
+
+    def recycle(self, table: Float32[np.ndarray, "rows width"]) -> None:
+        """Hand back a table whose memory may be overwritten: fresh memory costs more time than reading into it."""
+        self._spare.append(self._memory.pop(table.ctypes.data))
+
+    def _take(self, size: int) -> mmap.mmap:
+        for at, memory in enumerate(self._spare):
+            if len(memory) >= size:
+                return self._spare.pop(at)
+        self._spare.clear()  # all too small
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # shared memory has no huge pages by default
+        memory = mmap.mmap(-1, size + size // 16, flags=private)  # windows differ by some pages
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        return memory
 
     def _pages_to_skip(self, place: int) -> int:
         """Pages after which a run that would lie at `place` lies at a whole unit.

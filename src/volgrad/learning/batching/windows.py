@@ -162,14 +162,15 @@ class Windows:
         return max(int(np.diff(offsets[piece : end + 1]).max()) for piece, end in zip(pieces, ends, strict=True))
 
     def hold(self, epoch: int, window: int) -> Held:
-        """The rows of a window; the one after it is being read when this returns."""
+        """The rows of a window, until another is asked for; the one after it is being read when this returns."""
         if self._order.blocks is None:
             return self._whole
         now, then = (epoch, window), self._after(epoch, window)
         for key in [key for key in self._held if key not in (now, then)]:
             gone = self._held.pop(key)
-            if not gone.cancel():
-                gone.result()
+            if not gone.cancel() and gone.exception() is None:
+                assert self._file is not None
+                self._file.recycle(gone.result().table)
         for key in (now, then):
             if key not in self._held:
                 assert self._reader is not None

@@ -115,16 +115,13 @@ class Plan:
         return min(self.rungs[place + 1].start, self.total) if place + 1 < len(self.rungs) else self.total
 
 
-def train_program(
-    task: Task, optimizer: Optimizer, state: State, shape: tuple[int, int, int, int], synchronous: bool = False
-) -> Any:
+def train_program(task: Task, optimizer: Optimizer, state: State, shape: tuple[int, int, int, int]) -> Any:
     """The compiled dispatch `(state, task, values, count, weight) -> (state, infos)`; the state is donated.
 
     Args:
         task, optimizer: what is learned, and how.
         state: of a run; only shapes are used.
         shape: (steps, clusters, rows, features) of a stack.
-        synchronous: keep the state that goes in (tests).
     """
 
     def many(state: State, task: Task, values: Values, count: Counts, weight: Weights) -> tuple[State, Info]:
@@ -133,8 +130,7 @@ def train_program(
 
         return jax.lax.scan(one, state, (jnp.asarray(values), jnp.asarray(count), jnp.asarray(weight)))
 
-    donated = () if synchronous else (0,)
-    return jax.jit(many, donate_argnums=donated).lower(_shapes(state), _shapes(task), *_stack_shapes(shape)).compile()
+    return jax.jit(many, donate_argnums=0).lower(_shapes(state), _shapes(task), *_stack_shapes(shape)).compile()
 
 
 def evaluate_program(task: Task, state: State, shape: tuple[int, int, int, int]) -> Any:

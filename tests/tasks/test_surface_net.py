@@ -1,0 +1,268 @@
+"""`surface-net`: silent weights are local-vol, whatever is said stays free of arbitrage, and memory tells what is missing."""
+
+import dataclasses
+from functools import cache
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.tasks.chains import DAY_US, TS_US, chain_of
+from volgrad.errors import DamagedError, InputError
+from volgrad.market.chain import Chain
+from volgrad.market.clock import clock_years
+from volgrad.models.local_vol import KNOTS
+from volgrad.models.surface_net import OUTPUTS, spoken
+from volgrad.tasks.fit import Fitter, FitOptions, fit_chain
+from volgrad.tasks.surface_net import SurfaceNet, load_weights, silent
+from volgrad.tasks.surface_net.features import FEATURES, tell
+from volgrad.tasks.surface_net.memory import Memory, own_parts, remember
+from volgrad.tasks.surface_net.missing import with_missing
+from volgrad.tasks.surface_net.views import VIEWS, hidden, kept, kinked
+from volgrad.tasks.surface_net.weights import packed, shipped
+
+DAYS = (2, 9, 30, 60, 90, 180)
+HOUR_US = 3_600_000_000
+
+
+def smile(k, years):
+    return 0.5 + 0.03 * np.log(years + 0.05) + 0.1 * np.tanh(k / np.sqrt(years)) ** 2 - 0.03 * np.tanh(k / np.sqrt(years))
+
+
+@cache
+def chain() -> Chain:
+    return chain_of(smile, DAYS, strikes=11)
+
+
+def kink(level: float, place: int = 3) -> Chain:
+    """The chain with one expiry's volatilities moved."""
+    own = np.zeros(len(DAYS))
+    own[place] = level
+    return kinked(chain(), own, np.zeros((len(DAYS), KNOTS.size)))
+
+
+def later(made: Chain, hours: int) -> Chain:
+    """The same quotes at a later time."""
+    return dataclasses.replace(made, ts_us=made.ts_us + hours * HOUR_US, expiry_years=made.expiry_years - hours / 8760.0)
+
+
+def without(made: Chain, place: int) -> Chain:
+    return kept(made, made.expiry_index != place)
+
+
+def fitter(weights, history: int = 0) -> Fitter:
+    made = Fitter(FitOptions(history=history))
+    made._model = SurfaceNet(weights)  # noqa: SLF001 - weights without a file
+    return made
+
+
+def speaking(**outputs: float):
+    """Weights that say the same of every expiry: outputs by place in the last layer's bias."""
+    weights = silent()
+    variables = jax.tree.map(np.array, weights.variables)
+    bias = variables["decoder"][-1].bias
+    for name, value in outputs.items():
+        first = {"fast": 0, "slow": 1, "level": 2, "smile": 3, "share": 3 + KNOTS.size, "shape": 3 + 2 * KNOTS.size}[name]
+        bias[first : first + (1 if name in ("fast", "slow", "level") else KNOTS.size)] = value
+    return weights._replace(variables=variables)
+
+
+# ------------------------------------------------------------------------------------------------------ what is said
+
+
+def test_nothing_said_is_local_vol():
+    plain, net = fit_chain(chain()), fitter(silent(), 1).fit(chain())
+    k, years = np.linspace(-1.0, 1.0, 21), np.array([0.01, 0.05, 0.11, 0.3, 0.6])
+    expected = plain.surface.total_variance(k[None, :], years[:, None])
+    np.testing.assert_allclose(net.surface.total_variance(k[None, :], years[:, None]), expected, rtol=1e-12)
+
+
+def test_all_numbers_are_bounded():
+    said = spoken(np.full((2, OUTPUTS), 1e9, np.float32))
+    assert float(abs(said.level_shares).max()) <= 1.0
+    assert float(abs(said.shape).max()) <= 0.6001
+    assert float(abs(said.level).max()) <= 0.03001
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_is_said_the_surface_is_clean(seed):
+    random = np.random.default_rng(seed)
+    weights = silent()
+    wild = jax.tree.map(lambda leaf: (3.0 * random.normal(size=leaf.shape)).astype(np.float32), weights.variables)
+    made = fitter(weights._replace(variables=wild), 1)
+    made.fit(kink(0.1))
+    found = made.fit(later(without(kink(0.1), 3), 1))
+    assert found.certificate is not None
+    assert found.certificate.clean
+
+
+def test_the_prior_alone_is_moved_where_there_are_quotes():
+    plain, net = fit_chain(chain()), fitter(speaking(shape=1.0)).fit(chain())
+    assert not np.allclose(plain.model_iv, net.model_iv, rtol=1e-9)
+    assert net.inside == 1.0
+    far = np.array([-0.9])
+    assert net.surface.total_variance(far, 30 / 365) > plain.surface.total_variance(far, 30 / 365)
+
+
+# ------------------------------------------------------------------------------------------------------------- memory
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=66, max_size=66))
+def test_memory_comes_back_from_its_numbers(numbers):
+    np.testing.assert_array_equal(Memory.of(np.array(numbers)).numbers(), numbers)
+
+
+def test_a_smooth_term_structure_leaves_no_expiry_a_level_of_its_own():
+    def flat(k, years):  # in the variance clock
+        clock = clock_years(TS_US, TS_US + np.rint(years * 365 * DAY_US).astype(np.int64))
+        return 0.5 * np.sqrt(clock / years) + 0.0 * k
+
+    found = fit_chain(chain_of(flat, DAYS, strikes=11))
+    own = own_parts(found.surface, found.chain.expiry_us)
+    assert np.abs(own.level).max() < 2e-3
+    assert own.known.tolist() == [False, True, True, True, True, False]
+
+
+@pytest.mark.parametrize("level", [-0.04, 0.04])
+def test_a_kink_is_the_own_level_of_its_expiry(level):
+    plain, kinky = (fit_chain(one) for one in (kink(0.0), kink(level)))
+    own = [own_parts(one.surface, one.chain.expiry_us).level[3] for one in (plain, kinky)]
+    assert own[1] - own[0] == pytest.approx(level, rel=0.2)
+
+
+def test_running_means_weigh_what_is_seen():
+    found = fit_chain(kink(0.04))
+    stamps, count = found.chain.expiry_us, found.chain.n_expiries
+    shape = np.stack([found.shape[one] for one in stamps.tolist()])
+    memory: dict[int, Memory] = {}
+    for _ in range(3):
+        memory = remember(memory, found.surface, stamps, shape, np.full(count, 11))
+    own = own_parts(found.surface, stamps).level[3]
+    kept_ = memory[int(stamps[3])]
+    np.testing.assert_allclose(kept_.level, own, rtol=1e-12)
+    np.testing.assert_allclose(kept_.seen, [1.75, 1 + 0.85 + 0.85**2])
+
+
+@pytest.mark.parametrize("level", [-0.04, 0.04])
+def test_a_missing_expiry_is_where_it_was_remembered(level):
+    silence, memory = fitter(silent(), 1), fitter(speaking(slow=20.0), 1)
+    for made in (silence, memory):
+        made.fit(kink(level))
+    whole = later(kink(level), 1)
+    rows = whole.rows(3)
+    errors = []
+    for made in (silence, memory):
+        found = made.fit(without(whole, 3))
+        vol = found.surface.implied_vol(whole.log_moneyness[rows], whole.row_expiry_years[rows])
+        errors.append(np.abs(vol - whole.mid_iv[rows]).mean())
+        assert found.certificate.clean
+    assert errors[1] < 0.4 * errors[0]
+
+
+def test_what_was_missing_is_still_remembered_by_the_next():
+    made = fitter(silent(), 1)
+    made.fit(chain())
+    stamp = int(chain().expiry_us[3])
+    shape = made.fit(later(without(chain(), 3), 1)).shape
+    assert Memory.of(shape[stamp]).ts_us == chain().ts_us
+    assert Memory.of(shape[int(chain().expiry_us[2])]).ts_us > chain().ts_us
+
+
+# ------------------------------------------------------------------------------------------------- missing expiries
+
+
+@settings(max_examples=15)
+@given(st.floats(-0.5, 0.5), st.floats(-1.0, 1.0), st.integers(0, 2**31))
+def test_an_expectation_gives_way_to_the_certificate(level, size, seed):
+    smile_ = size * np.random.default_rng(seed).normal(size=(1, KNOTS.size))
+    surface = dataclasses.replace(fit_chain(without(chain(), 3)).surface, reach=np.empty(0))
+    stamp = chain().expiry_us[3:4]
+    made, certificate = with_missing(surface, stamp, np.array([level]), smile_)
+    assert certificate.clean
+    assert made.theta.size in (5, 6)
+
+
+def test_expiries_outside_the_chain_are_left_alone():
+    surface = fit_chain(chain()).surface
+    stamps = np.array([chain().ts_us + HOUR_US, chain().expiry_us[2], chain().expiry_us[-1] + HOUR_US])
+    made, _ = with_missing(surface, stamps, np.full(3, 0.1), np.zeros((3, KNOTS.size)))
+    assert made.theta.size == len(DAYS)
+
+
+# -------------------------------------------------------------------------------------------------- features and views
+
+
+def test_the_network_is_told_nothing_of_a_missing_expirys_quotes():
+    made = Fitter(FitOptions()).fit(chain())
+    shape = np.stack([made.shape[one] for one in chain().expiry_us.tolist()])
+    memory = remember({}, made.surface, chain().expiry_us, shape, np.full(len(DAYS), 11))
+    seen = []
+    for level in (0.0, 0.3):
+        shown = without(later(kink(level), 1), 3)
+        framed = SurfaceNet(silent()).base.frame(shown, (), 1.0)
+        mean = np.asarray(framed.task.frame.mean)[: framed.expiries.size]
+        told = tell(shown, framed.expiries, framed.theta, mean, memory)
+        assert told.listed.tolist() == [True, True, True, False, True, True]
+        seen.append(told.values)
+    np.testing.assert_array_equal(*seen)
+    assert seen[0].shape == (6, len(FEATURES))
+    assert np.isfinite(seen[0]).all()
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_views_hide_what_they_say(view):
+    random = np.random.default_rng(0)
+    gone = hidden(chain(), view, random).reshape(len(DAYS), 11)
+    expected = {"interp": 3, "wing": 2, "thin": 7, "full": 0}[view]
+    assert gone.sum(1).tolist() == [expected] * len(DAYS)
+    if view == "wing":
+        assert gone[:, [0, -1]].all()
+    if view == "interp":
+        assert not gone[:, [0, -1]].any()
+
+
+# ------------------------------------------------------------------------------------------------------------- weights
+
+
+def test_weights_come_back_from_their_file(tmp_path):
+    weights = speaking(shape=0.3)
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes(packed(weights))
+    again = load_weights(file)
+    for one, two in zip(jax.tree.leaves(weights.variables), jax.tree.leaves(again.variables), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("cut", [0, 7, 100, 5000])
+def test_damaged_weights_are_refused(tmp_path, cut):
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes(packed(silent())[:cut])
+    with pytest.raises(DamagedError, match="train again"):
+        load_weights(file)
+
+
+def test_other_arrays_are_no_weights(tmp_path):
+    from safetensors.numpy import save
+
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes(save({"a": np.zeros(3, np.float32)}))
+    with pytest.raises(InputError, match="no weights of surface-net"):
+        load_weights(file)
+
+
+def test_missing_weights_are_named(tmp_path):
+    with pytest.raises(InputError, match="no such weights"):
+        load_weights(tmp_path / "nothing.safetensors")
+
+
+def test_weights_belong_to_surface_net(tmp_path):
+    with pytest.raises(InputError, match="weights are of model surface-net"):
+        FitOptions(weights=tmp_path)
+
+
+def test_shipped_weights_are_of_simulated_markets_only():
+    told = shipped().told
+    assert told["recipe"]["data.sources"] in ("", [], None)
+    assert sum(leaf.size for leaf in jax.tree.leaves(shipped().variables)) <= 100_000
