@@ -87,7 +87,7 @@ def _judged(rates: dict[float, list[Any]], target: float) -> dict[str, Any]:
     stable = [rate for rate in rates if max(ends[rate]) < STABLE]
     return {
         "rate": first,
-        "steps": sorted(_number(step) for step in steps[first]),
+        "steps": sorted(steps[first]),
         "lowest_at": lowest,
         "end": sorted(ends[lowest]),
         "stable": max(stable, default=0.0),
@@ -184,8 +184,13 @@ def _rate(told: list[dict[str, Any]], setting: Setting, name: str) -> float:
     return mine[0][name]
 
 
-def _number(value: float) -> float | None:
-    return value if np.isfinite(value) else NEVER
+def _plain(told: Any) -> Any:
+    """The same for JSON, which has no infinity: None there."""
+    if isinstance(told, dict):
+        return {name: _plain(value) for name, value in told.items()}
+    if isinstance(told, list):
+        return [_plain(value) for value in told]
+    return None if isinstance(told, float) and not np.isfinite(told) else told
 
 
 def measure(seed: int, quick: bool, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
@@ -278,7 +283,7 @@ def main(
         print(f"{perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
         if json_file is not None:
             spent = {"seconds": perf_counter() - began, "processor_seconds": process_time()}
-            json_file.write_text(json.dumps(about | spent | told, indent=1) + "\n", encoding="utf-8")
+            json_file.write_text(json.dumps(_plain(about | spent | told), indent=1) + "\n", encoding="utf-8")
 
     told = measure(seed, quick, tell)
     print(table(told))

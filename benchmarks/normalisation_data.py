@@ -84,9 +84,9 @@ def quotes_of(files: list[Path], seed: int) -> Quotes:
         before = np.nan
         for number, stamp in enumerate(rows.stamps_us):
             mine = np.flatnonzero(rows.chain == number)
-            columns = (rows.k, rows.years, rows.number["mark_iv"], rows.is_otm, rows.number["underlying"])
-            cluster = _cluster(*(column[mine] for column in columns), before, random)
-            before = float(np.median(rows.number["underlying"][mine]))
+            vol, forward = rows.number["mark_iv"][mine], rows.number["underlying"][mine]
+            cluster = _cluster(rows.k[mine], rows.years[mine], vol, rows.is_otm[mine], forward, before, random)
+            before = float(np.median(forward))
             if cluster is not None:
                 made.append((stamp, *cluster))
     made.sort(key=lambda one: one[0])
@@ -103,15 +103,15 @@ def _cluster(k, years, vol, is_otm, forward, before, random):
         return None
     near = [np.flatnonzero(sound & (years == one)) for one in expiries]
     atm = np.log([vol[rows[np.argmin(np.abs(k[rows]))]] for rows in near])
-    roots = np.sqrt(expiries)
-    pillars = np.interp(np.sqrt(np.array(PILLARS_DAYS) / 365.0), roots, atm)
-    month = near[int(np.argmin(np.abs(expiries - 30.0 / 365.0)))]
-    deviation = np.exp(atm[int(np.argmin(np.abs(expiries - 30.0 / 365.0)))]) * root[month][0]
+    pillars_root = np.sqrt(np.array(PILLARS_DAYS) / 365.0)
+    pillars = np.interp(pillars_root, np.sqrt(expiries), atm)
+    nearest = int(np.argmin(np.abs(expiries - 30.0 / 365.0)))
+    month, deviation = near[nearest], np.exp(atm[nearest]) * np.sqrt(expiries[nearest])
     order = month[np.argsort(k[month])]
     skew = np.subtract(*np.interp([-deviation, deviation], k[order], vol[order]))
     kept = np.flatnonzero(sound & is_otm & (np.abs(k) < 4.0 * vol * root))
     kept = np.sort(random.permutation(kept)[:ROWS])
-    between = np.interp(root[kept], np.sqrt(np.array(PILLARS_DAYS) / 365.0), pillars)
+    between = np.interp(root[kept], pillars_root, pillars)
     move = 0.0 if np.isnan(before) else float(np.log(np.median(forward) / before))
     chain = np.broadcast_to(np.array([*pillars, skew, move]), (kept.size, 4))
     own = np.stack([k[kept], k[kept] / root[kept], root[kept], np.log(years[kept])], axis=1)

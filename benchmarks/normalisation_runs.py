@@ -157,8 +157,8 @@ def train(setting: Setting, data: Data, rate: float, seed: int, init_scale: floa
     import jax
 
     made = jax.block_until_ready(program(setting)(data, np.float32(rate), seed, np.float32(init_scale)))
-    curves = (np.nan_to_num(np.asarray(curve, np.float64), nan=np.inf) for curve in made[:2])
-    return Run(*curves, made.variables, made.statistics)
+    loss, seen = (np.nan_to_num(np.asarray(curve, np.float64), nan=np.inf) for curve in made[:2])
+    return Run(loss, seen, made.variables, made.statistics)
 
 
 def end_of(run: Run) -> float:

@@ -125,3 +125,12 @@ def test_data_is_where_the_environment_says(tmp_path, monkeypatch):
     assert runtime.find_data() == tmp_path
     monkeypatch.setenv("VOLGRAD_DATA", str(tmp_path / "nowhere"))
     assert runtime.find_data() is None
+
+
+def test_a_device_that_is_not_there_is_told_in_a_sentence():
+    words = [sys.executable, "-m", "volgrad", "doctor"]
+    done = subprocess.run(words, env=os.environ | {"JAX_PLATFORMS": "rocm"}, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "JAX_PLATFORMS asks for 'rocm'" in done.stderr
+    assert "unset it to run on the CPU" in done.stderr

@@ -23,6 +23,7 @@ __all__ = [
     "enable_compilation_cache",
     "find_data",
     "limit_threads",
+    "require_devices",
     "require_double_precision",
     "start",
     "use_double_precision",
@@ -176,7 +177,7 @@ def start(threads: int | None = None) -> Path | None:
         The compilation cache's folder, or None where there is none to write to.
 
     Raises:
-        InputError: see `limit_threads`.
+        InputError: see `limit_threads`; or `$JAX_PLATFORMS` asks for a device that is not here.
     """
     if threads is not None:
         limit_threads(threads)
@@ -185,7 +186,30 @@ def start(threads: int | None = None) -> Path | None:
         # on one of two cores a fit took 350 ms instead of 25 (measured)
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     use_double_precision()
+    require_devices()
     return enable_compilation_cache()
+
+
+def require_devices() -> None:
+    """Refuse to go on where `$JAX_PLATFORMS` asks for a device that is not here.
+
+    Where nothing is asked for, JAX takes a GPU if there is one, and the CPU otherwise.
+
+    Raises:
+        InputError: there is no such device; the message says what to do.
+    """
+    wanted = os.environ.get("JAX_PLATFORMS", "")
+    if wanted in ("", "cpu"):
+        return
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # JAX raises either, the latter without a word
+        raise InputError(
+            f"JAX_PLATFORMS asks for {wanted!r}, and JAX finds no such device here: unset it to run on the CPU, or "
+            "install volgrad[cuda] on a machine with a GPU"
+        ) from error
 
 
 def find_data() -> Path | None:

@@ -174,6 +174,11 @@ def test_a_run_that_cannot_be_saved_says_why_and_keeps_its_last_state(tmp_path, 
     assert all(np.isfinite(values).all() for values in floats)
 
 
+def test_a_device_whose_memory_is_too_small_is_told_in_a_sentence(tmp_path):
+    with pytest.raises(WorkError, match=r"out of memory on the device with batches of 16 clusters: lower \[batch\] size"):
+        run(tmp_path / "run", recipe_of(model={"needs": 1 << 57}))
+
+
 def test_a_wild_rate_is_brought_down_by_roll_backs(tmp_path):
     wild = recipe_of(
         optimizer={"name": "sgd", "learning_rate": 20.0, "clip_norm": 0.0, "average": "none"},

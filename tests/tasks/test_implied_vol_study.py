@@ -16,7 +16,7 @@ from volgrad.errors import InputError, SchemaError, UnknownOptionError
 from volgrad.learning.batching.loader import Loader, batch_of
 from volgrad.learning.contract import check_task
 from volgrad.learning.recipe import read_recipe, resolve
-from volgrad.learning.study_contract import batch_from, check_study
+from volgrad.learning.study_contract import batch_from
 from volgrad.learning.training.first_order import named
 from volgrad.learning.training.loop import begin, make_step
 from volgrad.simulate.market import simulate
@@ -68,11 +68,6 @@ def test_a_cluster_is_a_chain_in_the_order_of_time(image):
     assert image.clusters == 10
     assert tuple(image.features) == QUOTE_FEATURES
     assert (np.diff(image.start_us) > 0).all()
-
-
-def test_the_study_obeys_its_contract(market, tmp_path):
-    data = ImpliedVolData(sources=(market.name,))
-    check_study(ImpliedVol(), tmp_path / "image", data, ImpliedVolModel(**SMALL), base=market.parent)
 
 
 @pytest.mark.parametrize("norm", ["ghost", "renorm"])
@@ -178,10 +173,6 @@ def test_an_image_is_taken_as_it_is(parquet, tmp_path):
     assert Regression().task(model, found, range(300)).inputs == (2, 0)
     with pytest.raises(InputError, match="holds the target"):
         Regression().task(RegressionModel(inputs=("y",), target="y"), found, range(300))
-
-
-def test_regression_obeys_its_contract(parquet, tmp_path):
-    check_study(Regression(), tmp_path / "image", NAMED, RegressionModel(**SMALL), base=parquet.parent)
 
 
 def test_a_line_is_learned_whatever_the_units(parquet, tmp_path):

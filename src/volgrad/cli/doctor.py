@@ -37,6 +37,7 @@ def doctor(*, common: CommonOptions = CommonOptions()) -> int:
 
     Exit code 1 if a check fails; a warning is advice only.
     """
+    runtime.require_devices()
     findings = examine()
     failed = sum(finding.status == "fail" for finding in findings)
     if common.json:

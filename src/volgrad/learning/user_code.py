@@ -32,7 +32,8 @@ def is_reference(text: str) -> bool:
 def load(reference: str, base: Path, contract: type[_Class] = Study) -> Callable[[], _Class]:
     """The class that `file.py:Name` means, to be called for an instance.
 
-    The name may be left out where the file has one such class only. The file is run. It imports what is installed, not its neighbours.
+    The name may be left out where the file has one such class only. The file is run; it imports what is installed, not
+    its neighbours.
 
     Args:
         reference: as users write it.

@@ -8,8 +8,9 @@ import jax
 
 from volgrad.learning.assemble import optimizers
 from volgrad.learning.batching.loader import batch_of
+from volgrad.learning.prepared import prepare
 from volgrad.learning.recipe import Recipe, read_recipe, resolve
-from volgrad.learning.run import Hooks, Result, prepare
+from volgrad.learning.run import SILENT, Hooks, Result
 from volgrad.learning.run import train as run
 from volgrad.learning.study import Study
 from volgrad.learning.training.range_test import RangeTest, range_test
@@ -55,7 +56,7 @@ def train(
     *,
     settings: Sequence[str] = (),
     resume: bool = False,
-    hooks: Hooks = Hooks(),
+    hooks: Hooks = SILENT,
     threads: int | None = None,
 ) -> Result:
     """Train what a recipe says into the folder `out`.
@@ -80,7 +81,7 @@ def train(
 
 @double_precision()
 def lr_range(
-    plan: Plan, image_folder: Path, *, lowest: float, highest: float, steps: int, hooks: Hooks = Hooks()
+    plan: Plan, image_folder: Path, *, lowest: float, highest: float, steps: int, hooks: Hooks = SILENT
 ) -> RangeTest:
     """The learning-rate range test of a recipe, from its first state, on the first batches of its training split.
 

@@ -46,7 +46,7 @@ def slopes(layer, variables, statistics, x, mask, dy):
     return jax.grad(along, argnums=(0, 1))(variables, x)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(SHAPES)
 def test_batch_norm_is_the_float64_reference_forward_and_backward(shape):
     x, mask = batch(*shape)
@@ -67,14 +67,15 @@ def test_batch_norm_is_the_float64_reference_forward_and_backward(shape):
 
 
 def test_batch_norm_is_that_of_torch():
-    """torch 2.13.0 in float64: BatchNorm1d(2, eps=1e-5, momentum=0.25), weight (1.5, 0.5), bias (0.1, -0.2).
+    """torch 2.13.0 in float64: BatchNorm1d(2, eps=1e-5, momentum=0.25), weight (1.5, 0.5), bias
+    (0.1, -0.2) from float32.
 
     Its running statistics start at 0 and 1 with weight 0.75: taken out, they are those of the batch.
     """
     x = jnp.asarray([[[1.0, -2.0], [2.5, 0.5], [-0.5, 4.0]], [[3.0, 1.0], [0.0, -1.5], [1.5, 2.0]]])
     dy = jnp.asarray([[[0.3, -0.1], [-0.2, 0.5], [0.1, 0.4]], [[0.7, -0.6], [-0.4, 0.2], [0.05, 0.15]]])
     layer, mask = BatchNorm(2), jnp.ones((2, 3), bool)
-    variables = Affine(jnp.asarray([1.5, 0.5]), jnp.asarray([0.1, -0.2]))
+    variables = Affine(jnp.asarray([1.5, 0.5]), jnp.asarray(np.float32([0.1, -0.2]), jnp.float64))
     y, running = run(layer, variables, Running.start(2), x, mask, True)
     expected = [
         [-0.19999903851449186, -0.8553847476559828], [1.599995201513156, -0.24096154952246665],
@@ -210,7 +211,7 @@ def test_a_stream_moves_the_serving_statistics_by_half_in_a_half_life_and_no_fur
     assert float(half.live.offset[0] + trained.centre[0]) == pytest.approx(1.0, abs=0.1)
     assert float(half.live.variance[0]) == pytest.approx(2.0, abs=0.2)  # of two populations, 2 apart
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), half.inner, trained))
-    lost = serve(half, 1e4, 400)
+    lost = serve(half, 1e4, 30)
     one, two = (
         float(run(layer, variables, lost, jnp.full((1, 1, 1), v, jnp.float32), mask[:, :1], False)[0][0, 0, 0])
         for v in (0.0, 1.0)

@@ -19,7 +19,7 @@ def cast(tree, kind):
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, kind), tree)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(SHAPES, st.sampled_from([jnp.float32, jnp.float64]))
 def test_moments_are_those_of_the_real_rows_at_any_level(shape, kind):
     x, mask = batch(*shape)
@@ -60,8 +60,8 @@ def weighted(batches, half_life):
     return totals[1:] / totals[0]
 
 
-@settings(max_examples=20)
-@given(st.lists(st.sampled_from([1, 4, 9]), min_size=1, max_size=8), st.floats(2.0, 500.0), st.integers(0, 99))
+@settings(max_examples=8)
+@given(st.lists(st.sampled_from([1, 4]), min_size=1, max_size=6), st.floats(2.0, 500.0), st.integers(0, 99))
 def test_running_statistics_are_the_weighted_average_whose_weights_sum_to_one(sizes, half_life, seed):
     random, running, seen = np.random.default_rng(seed), cast(Running.start(1), jnp.float64), []
     for clusters in sizes:
@@ -99,9 +99,10 @@ def test_small_moves_of_a_large_level_are_not_lost():
     assert float(running.offset[0]) == pytest.approx(0.5 * weight, rel=1e-3)
 
 
-@settings(max_examples=20)
-@given(st.sampled_from([1, 3]), st.sampled_from([1, 2]), st.integers(0, 99))
-def test_groups_in_one_batch_or_one_after_the_other_leave_the_same(groups, size, seed):
+@settings(max_examples=8)
+@given(st.sampled_from([(3, 2), (2, 1)]), st.integers(0, 99))
+def test_groups_in_one_batch_or_one_after_the_other_leave_the_same(shape, seed):
+    groups, size = shape
     x, mask = batch(groups * size, 5, 2, seed, 3.0)
     start = cast(Running.start(2), jnp.float64)
     together = advance(start, moments(*grouped(jnp.asarray(x), jnp.asarray(mask), size))[0], 20.0)

@@ -30,6 +30,7 @@ __all__ = ["Shapes", "SurfaceNetData", "SurfaceNetModel", "SurfaceNetStudy"]
 _COUNT = KNOTS.size
 _INPUTS = len(FEATURES)
 _VERSION = 1
+_OWN = ("markets", "chains", "first_seed", "views")  # keys of `[data]` that examples depend on, beside the files
 _AT = {name: place for place, name in enumerate((*FEATURES, *TARGETS))}
 
 
@@ -99,7 +100,8 @@ class SurfaceNetStudy(Study):
             EmptyInputError: no chain that could be fitted.
         """
         paths = [located(base, path) for path in _listed(data.sources)]
-        made_of = {"version": _VERSION, "data": msgspec.to_builtins(data), "files": [_digest(path) for path in paths]}
+        own = {name: value for name, value in msgspec.to_builtins(data).items() if name in _OWN}
+        made_of = {"version": _VERSION, "files": [_digest(path) for path in paths], **own}
         place = folder / "surface-net-image"
         if place.is_dir():
             found = Image.open(place)

@@ -1,0 +1,223 @@
+"""Segments of a run to its end, and what is done between them: evaluating, telling, storing."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from volgrad.errors import WorkError
+from volgrad.learning.assemble import optimizers
+from volgrad.learning.prepared import Prepared
+from volgrad.learning.run_folder import Metrics, RunFolder
+from volgrad.learning.training.checkpoint import Checkpoints
+from volgrad.learning.training.guard import Action
+from volgrad.learning.training.leaves import state_sha256
+from volgrad.learning.training.schedules import Plateau
+from volgrad.learning.training.state import State
+from volgrad.learning.training.trainer import Progress, Segment, Trainer, Validation, scaled
+
+__all__ = ["SILENT", "Context", "Hooks", "Loop", "Result"]
+
+_SEGMENT_DISPATCHES = 32
+_SEGMENTS = 100  # a run has at least so many, where it has as many dispatches: for the curve, and for progress
+_BEST = "best"
+
+
+def _silent(*_: Any) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What is told while a run goes on.
+
+    stage: name of what begins now ("reading data", "compiling", "training").
+    step: samples done so far, of how many, and the last segment.
+    note: a sentence worth reading.
+    """
+
+    stage: Callable[[str], None] = _silent
+    step: Callable[[int, int, Segment], None] = _silent
+    note: Callable[[str], None] = _silent
+
+
+#: Tells nobody.
+SILENT = Hooks()
+
+
+@dataclass
+class Result:
+    """How a run ended.
+
+    status: "done", "stalled" (no progress after all remedies), or "no better" (evaluate.patience).
+    final: what `final.json` holds.
+    notes: sentences on what was out of the ordinary.
+    """
+
+    status: str
+    final: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+
+class Context:
+    """What is the same throughout one call of `train`.
+
+    Attributes:
+        prepared: data and task.
+        folder: of the run.
+        hooks: told of progress.
+        identity: of the configuration, which checkpoints carry.
+        checkpoints: of the run.
+        best: the one of the least validation loss.
+        notes: told so far.
+        began: on the clock.
+    """
+
+    def __init__(self, prepared: Prepared, folder: RunFolder, hooks: Hooks, began: float) -> None:
+        """Open the checkpoints."""
+        self.began = began
+        self.prepared, self.folder, self.hooks = prepared, folder, hooks
+        self.recipe = prepared.recipe
+        self.identity = prepared.recipe.identity() | {"image": prepared.image.digest}
+        self.checkpoints = Checkpoints(folder.checkpoints, prepared.recipe.checkpoint.keep)
+        self.best = Checkpoints(folder.path / _BEST, 1)
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Tell a sentence, and keep it."""
+        self.notes.append(text)
+        self.hooks.note(text)
+
+
+class Loop:
+    """Segments of a run, and what is done between them."""
+
+    def __init__(
+        self, context: Context, trainer: Trainer, validation: Validation | None, budget: int, host: dict[str, Any]
+    ) -> None:
+        self._context, self.trainer, self.validation, self.budget = context, trainer, validation, budget
+        self.recipe = recipe = context.recipe
+        self.compile_s = 0.0
+        self.spent = float(host.get("wall_s", 0.0))
+        self.best: dict[str, float] | None = host.get("best")
+        self.evaluated, self.quiet = int(host.get("evaluated", 0)), int(host.get("quiet", 0))
+        self.plateau = Plateau(*host["plateau"]) if "plateau" in host else Plateau()
+        self.plateau_rule = recipe.schedule.plateau
+        self.every = recipe.evaluate.samples(budget)
+        self.optimizer = optimizers(recipe, budget, context.prepared.clusters)(context.prepared.clusters)
+        self.saved = time.perf_counter()
+        self.unsaved_best: State | None = None
+        self.stored = -1
+        whole = trainer.plan.steps(context.prepared.clusters) * context.prepared.clusters
+        self.dispatches = int(np.clip(budget // whole // _SEGMENTS, 1, _SEGMENT_DISPATCHES))
+
+    def run(self, progress: Progress, metrics: Metrics) -> Result:
+        """To the end of the plan, or to where the guard or `evaluate.patience` ends it."""
+        status = "done"
+        while status == "done" and self.trainer.plan.next(position := int(progress.state.samples)) is not None:
+            segment = self.trainer.segment(progress, self.dispatches)
+            progress = segment.progress
+            if segment.action is not Action.GO_ON:
+                self._context.note(segment.message)
+            if segment.action is Action.GIVE_UP:
+                if int(progress.state.samples) == position:
+                    self._tell(metrics, progress, segment, segment.message, {})
+                    self.save(progress)
+                    raise WorkError(f"{self._context.folder.path}: {segment.message}")
+                status = "stalled"
+            found, event = self._evaluated(progress, segment), segment.message
+            if found and (factor := self._plateau(found["loss"])) != 1.0:
+                progress = scaled(progress, factor)
+                cut = f"no better validation loss in {self.plateau_rule.patience} evaluations: the rate is cut"
+                self._context.note(cut)
+                event = f"{event}; {cut}" if event else cut
+            self._tell(metrics, progress, segment, event or None, found)
+            if self.recipe.evaluate.patience and self.quiet >= self.recipe.evaluate.patience:
+                status = "no better"
+            if time.perf_counter() - self.saved >= self.recipe.checkpoint.every_seconds:
+                self.save(progress)
+            self._context.hooks.step(int(progress.state.samples), self.budget, segment)
+        return self._finished(progress, status)
+
+    def _evaluated(self, progress: Progress, segment: Segment) -> dict[str, float]:
+        """Metrics where an evaluation is due."""
+        samples = int(progress.state.samples)
+        due = samples - self.evaluated >= self.every or samples >= self.budget or segment.action is Action.GIVE_UP
+        if self.validation is None or not due or samples == self.evaluated:
+            return {}
+        self.evaluated = samples
+        metrics = self.validation.metrics(self._context.prepared.task, self.optimizer, progress.state)
+        better = metrics["loss"] < (self.best["loss"] if self.best else float("inf"))
+        self.quiet = 0 if better else self.quiet + 1
+        if better:
+            self.best = {"samples": samples} | metrics
+            self.unsaved_best = progress.state  # held, not copied: what is donated is a copy
+        return metrics
+
+    def _plateau(self, loss: float) -> float:
+        """By how much a plateau cuts the rate."""
+        if self.recipe.schedule.name != "plateau":
+            return 1.0
+        before, self.plateau = self.plateau, self.plateau.after(loss, self.plateau_rule)
+        return self.plateau.scale / before.scale
+
+    def _tell(
+        self, metrics: Metrics, progress: Progress, segment: Segment, event: str | None, found: dict[str, float]
+    ) -> None:
+        validation = {f"validation_{name}": value for name, value in found.items()}
+        metrics.write(
+            samples=int(progress.state.samples),
+            step=progress.step,
+            loss=segment.loss,
+            lr=segment.learning_rate,
+            batch=segment.clusters,
+            rows_per_s=segment.rows / max(segment.seconds, 1e-9),
+            event=event,
+            gradient_norm=segment.gradient_norm,
+            refused=segment.refused,
+            **validation,
+        )
+
+    def host(self, progress: Progress) -> dict[str, Any]:
+        """What a checkpoint holds beside the state."""
+        return {
+            "budget": self.budget,
+            "guard": progress.guard.as_dict(),
+            "step": progress.step,
+            "plateau": list(self.plateau),
+            "best": self.best,
+            "evaluated": self.evaluated,
+            "quiet": self.quiet,
+            "wall_s": self.spent + time.perf_counter() - self._context.began,
+            "compile_s": self.compile_s,
+            "order": self._context.prepared.loader.identity(),
+        }
+
+    def save(self, progress: Progress) -> None:
+        """Store a checkpoint, and before it the best state so far."""
+        samples = int(progress.state.samples)
+        if self.unsaved_best is not None:
+            best, host = int(self.unsaved_best.samples), self.host(progress)
+            self._context.best.save(best, self.unsaved_best, host, self._context.identity)
+            self.unsaved_best = None
+        self._context.checkpoints.save(samples, progress.state, self.host(progress), self._context.identity)
+        self.saved, self.stored = time.perf_counter(), samples
+
+    def _finished(self, progress: Progress, status: str) -> Result:
+        if self.stored != int(progress.state.samples):
+            self.save(progress)
+        final = {
+            "state_sha256": state_sha256(progress.state),
+            "samples": int(progress.state.samples),
+            "best": self.best,
+            "wall_s": self.spent + time.perf_counter() - self._context.began,
+            "compile_s": self.compile_s,
+            "status": status,
+            "steps": progress.step,
+            "rollbacks": progress.guard.rollbacks,
+            "notes": self._context.notes,
+        }
+        self._context.folder.finish(final)
+        return Result(status, final, self._context.notes)
