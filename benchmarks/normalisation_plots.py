@@ -46,9 +46,10 @@ def draw(told: dict[str, Any], folder: Path) -> list[Path]:
             ("curves", _curves(found)),
             ("regimes", _regimes(found)),
         ):
-            if panels and not (side == "recorded" and name == "curves"):
+            if panels and not (side == "recorded" and name != "regimes"):
                 path = folder / f"normalisation-{side}-{name}.svg"
-                path.write_text(figure(panels), encoding="utf-8")
+                columns = len(found["regimes"][0]["chains"]) if name == "regimes" else 3
+                path.write_text(figure(panels, columns), encoding="utf-8")
                 made.append(path)
     return made
 

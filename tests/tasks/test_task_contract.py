@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from tests.discovery import concrete_subclasses
 from tests.learning.problems import Gaussian, Logistic, Regression, Valley, data
 from tests.tasks.chains import chain_of
+from tests.tasks.test_study_contract import TASKS
 from volgrad.learning.batching.batch import Batch, take
 from volgrad.learning.training.state import mean_loss
 from volgrad.learning.training.task import LeastSquares, Task, gauss_newton
@@ -69,7 +70,7 @@ SQUARES = [name for name in NAMES if not name.startswith(("Logistic", "Gaussian"
 
 @pytest.mark.parametrize("kind", concrete_subclasses(Task), ids=lambda kind: kind.__name__)
 def test_every_task_of_the_package_is_under_this_contract(kind):
-    assert FACTORIES.get(kind), f"give {kind.__qualname__} a factory in {__name__}"
+    assert FACTORIES.get(kind) or kind in TASKS, f"give {kind.__qualname__} a factory in {__name__}"
 
 
 @pytest.fixture(scope="module", params=NAMES)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["hooks_on_terminal", "train"]
 
 
-def train(  # noqa: PLR0913 - a parameter an option
+def train(
     recipe: Path,
     /,
     *,
@@ -125,6 +125,11 @@ def _show(result: "Result", out: Path, report: bool) -> None:
         f"{_STATUS[result.status]}: {final['samples']:,} samples in {final['steps']:,} steps, "
         f"{final['wall_s']:.1f} s ({final['compile_s']:.1f} s of them compiling), {final['rollbacks']} roll-backs."
     )
+    train, worth = final["data"]["train"], final["data"].get("effective")
+    told = f"Learned from {train['clusters']:,} clusters with {train['rows']:,} rows"
+    if worth:
+        told += f", worth some {worth['effective_clusters']:,.0f} independent clusters (by {worth['column']})"
+    console.print(f"{told}.")
     best: dict[str, Any] | None = final["best"]
     if best:
         others = [f"{name} {_number(value)}" for name, value in best.items() if name not in ("samples", "loss")]

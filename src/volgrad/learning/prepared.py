@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import numpy as np
 
 from volgrad.data.image import Image
 from volgrad.errors import InputError
 from volgrad.learning.assemble import optimizers
 from volgrad.learning.batching.loader import Loader
 from volgrad.learning.batching.order import Blocks
-from volgrad.learning.batching.splits import Splits
+from volgrad.learning.batching.splits import Splits, effective_size
 from volgrad.learning.recipe import Recipe
 from volgrad.learning.study import Study
 from volgrad.learning.training.dispatch import Plan, Rung
@@ -23,6 +24,7 @@ from volgrad.learning.training.trainer import Trainer, Validation, first_progres
 __all__ = ["BlocksChoice", "Prepared", "prepare", "samples_in"]
 
 _PROBE_S = 0.5  # of steps that are timed to turn a budget of seconds into samples
+_MOST_CLUSTERS = 50_000  # that the effective size is taken of: a second
 _ANY_BUDGET = 1_000_000  # samples of a schedule that only times steps
 
 BlocksChoice = Blocks | Literal["auto"] | None
@@ -37,6 +39,7 @@ class Prepared:
     task: what is learned.
     clusters: of the first batches.
     rungs: batch sizes by the position where they begin.
+    column: of the image, by which the effective sample size is told.
     """
 
     recipe: Recipe
@@ -46,6 +49,25 @@ class Prepared:
     task: Any
     clusters: int
     rungs: list[Rung]
+    column: str
+
+    def worth(self) -> dict[str, Any]:
+        """What there is to learn from: clusters and rows of each split, and what those of training are worth.
+
+        The effective size is that of the latest clusters, at most 50,000, by the column that the study names.
+        """
+        splits = {name: getattr(self.splits, name) for name in ("train", "validation", "test")}
+        first_row = self.image.first_row
+        told: dict[str, Any] = {
+            name: {"clusters": len(part), "rows": int(first_row[part.stop] - first_row[part.start])}
+            for name, part in splits.items()
+        }
+        train = self.splits.train
+        latest = range(max(train.start, train.stop - _MOST_CLUSTERS), train.stop)
+        rows = self.image.rows[int(first_row[latest.start]) : int(first_row[latest.stop])]
+        if np.isfinite(rows[:, self.image.position(self.column)]).all():
+            told["effective"] = {"column": self.column, **effective_size(self.image, latest, self.column)._asdict()}
+        return told
 
     def validation(self) -> Validation | None:
         """What is evaluated on; None where the recipe keeps nothing for it."""
@@ -95,7 +117,8 @@ def prepare(study: Study, recipe: Recipe, base: Path, folder: Path, blocks: Bloc
                 "choose one that does"
             )
     task = study.task(recipe.model, image, splits.train)
-    return Prepared(recipe, image, splits, loader, task, rungs[0].clusters, rungs)
+    column = study.column or image.features[-1].name
+    return Prepared(recipe, image, splits, loader, task, rungs[0].clusters, rungs, column)
 
 
 def samples_in(prepared: Prepared, seconds: float) -> int:

@@ -218,6 +218,7 @@ class Loop:
             "steps": progress.step,
             "rollbacks": progress.guard.rollbacks,
             "notes": self._context.notes,
+            "data": self._context.prepared.worth(),
         }
         self._context.folder.finish(final)
         return Result(status, final, self._context.notes)

@@ -70,12 +70,14 @@ class Study(abc.ABC):
         Data: keys of `[data]`, a subclass of `StudyData` with a default for each.
         Model: keys of `[model]`.
         clusters: clusters a batch where the recipe names neither size nor clusters.
+        column: of the image, by which the effective sample size is told; the last one where empty.
     """
 
     name: ClassVar[str]
     Data: ClassVar[type[StudyData]]
     Model: ClassVar[type[StudyModel]]
     clusters: ClassVar[int]
+    column: ClassVar[str] = ""
 
     @abc.abstractmethod
     def image(self, data: Any, base: Path, folder: Path) -> Image:

@@ -64,6 +64,7 @@ class ImpliedVol(Study):
     Data: ClassVar[type[StudyData]] = ImpliedVolData
     Model: ClassVar[type[StudyModel]] = ImpliedVolModel
     clusters: ClassVar[int] = 16
+    column: ClassVar[str] = "mid_iv"
 
     def image(self, data: ImpliedVolData, base: Path, folder: Path) -> Image:
         """A cluster a chain, a row a usable quote.
