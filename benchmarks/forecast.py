@@ -234,7 +234,7 @@ def main(
             scores.day[late], scores.underlying[late], {name: value[late] for name, value in scores.by_method.items()}
         )
         report["later"] = table(later, seed, block)
-        show(f"Days from {CHOSEN_BEFORE:%B %Y} on, whose scores chose no setting, but were seen on the way", report["later"], names)
+        show(f"Days from {CHOSEN_BEFORE:%B %Y} on (seen, but not chosen by)", report["later"], names)
     report["wall_s"] = time.perf_counter() - began
     if json_file:
         json_file.write_text(json.dumps(report, indent=1) + "\n")

@@ -11,7 +11,7 @@ $VOLGRAD_DATA, else ../shared/data (left out without them). All losses are mean 
 - `rates`: for every kind and learning rate of one grid, where a run ends. The target is 1.1 times where the plain
   network ends at its best rate; each kind is judged at the rate at which it gets there first. A rate is stable where
   every seed ends below half the target's variance.
-- `starts`: the same at the rate that ends lowest, with weights drawn at a quarter, once and four times their usual size.
+- `starts`: the same at the rate that ends lowest, weights drawn at a quarter, once and four times their usual size.
 - `overfit`: few chains, many passes: losses on the chains trained on and on later ones, against dropout.
 - `regimes`: trained before a planted change of regime (volatilities times 1.6, another skew; recorded: January to March
   and to May), served after it, chain by chain in the order of time. "level" asks for the log volatility, "shape" for
@@ -261,7 +261,7 @@ def _markdown(title: str, columns: list[str], rows: list[list[str]]) -> list[str
     return [f"\n### {title}\n", *made]
 
 
-def _spread(values: list[float | None], form: str = "{:.4f}") -> str:
+def _spread(values: list[float | None], form: str = "{:.3g}") -> str:
     ordered = sorted(NEVER if value is None else value for value in values)
     middle = float(np.median(ordered)) if all(map(np.isfinite, ordered)) else ordered[len(ordered) // 2]
     low, mid, high = (form.format(one) if np.isfinite(one) else "never" for one in (ordered[0], middle, ordered[-1]))

@@ -129,7 +129,8 @@ def test_data_is_where_the_environment_says(tmp_path, monkeypatch):
 
 def test_a_device_that_is_not_there_is_told_in_a_sentence():
     words = [sys.executable, "-m", "volgrad", "doctor"]
-    done = subprocess.run(words, env=os.environ | {"JAX_PLATFORMS": "rocm"}, capture_output=True, text=True, check=False)
+    wanted = os.environ | {"JAX_PLATFORMS": "rocm"}
+    done = subprocess.run(words, env=wanted, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "JAX_PLATFORMS asks for 'rocm'" in done.stderr

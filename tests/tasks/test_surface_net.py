@@ -11,6 +11,10 @@ from hypothesis import strategies as st
 
 from tests.tasks.chains import DAY_US, TS_US, chain_of
 from volgrad.errors import DamagedError, InputError
+from volgrad.learning.batching.loader import Loader, batch_of
+from volgrad.learning.study_contract import check_study
+from volgrad.learning.training.first_order import named
+from volgrad.learning.training.loop import begin
 from volgrad.market.chain import Chain
 from volgrad.market.clock import clock_years
 from volgrad.models.local_vol import KNOTS
@@ -20,6 +24,7 @@ from volgrad.tasks.surface_net import SurfaceNet, load_weights, silent
 from volgrad.tasks.surface_net.features import FEATURES, tell
 from volgrad.tasks.surface_net.memory import Memory, own_parts, remember
 from volgrad.tasks.surface_net.missing import with_missing
+from volgrad.tasks.surface_net.study import SurfaceNetData, SurfaceNetModel, SurfaceNetStudy
 from volgrad.tasks.surface_net.views import VIEWS, hidden, kept, kinked
 from volgrad.tasks.surface_net.weights import packed, shipped
 
@@ -140,11 +145,11 @@ def test_a_kink_is_the_own_level_of_its_expiry(level):
 
 def test_running_means_weigh_what_is_seen():
     found = fit_chain(kink(0.04))
-    stamps, count = found.chain.expiry_us, found.chain.n_expiries
+    stamps = found.chain.expiry_us
     shape = np.stack([found.shape[one] for one in stamps.tolist()])
     memory: dict[int, Memory] = {}
     for _ in range(3):
-        memory = remember(memory, found.surface, stamps, shape, np.full(count, 11))
+        memory = remember(memory, found.surface, stamps, shape)
     own = own_parts(found.surface, stamps).level[3]
     kept_ = memory[int(stamps[3])]
     np.testing.assert_allclose(kept_.level, own, rtol=1e-12)
@@ -203,7 +208,7 @@ def test_expiries_outside_the_chain_are_left_alone():
 def test_the_network_is_told_nothing_of_a_missing_expirys_quotes():
     made = Fitter(FitOptions()).fit(chain())
     shape = np.stack([made.shape[one] for one in chain().expiry_us.tolist()])
-    memory = remember({}, made.surface, chain().expiry_us, shape, np.full(len(DAYS), 11))
+    memory = remember({}, made.surface, chain().expiry_us, shape)
     seen = []
     for level in (0.0, 0.3):
         shown = without(later(kink(level), 1), 3)
@@ -272,3 +277,61 @@ def test_shipped_weights_are_of_simulated_markets_only():
     told = shipped().told
     assert told["recipe"]["data.sources"] in ("", [], None)
     assert sum(leaf.size for leaf in jax.tree.leaves(shipped().variables)) <= 100_000
+
+
+# --------------------------------------------------------------------------------------------------------------- study
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory):
+    data = SurfaceNetData(markets=2, chains=5, views=("interp", "full"))
+    return SurfaceNetStudy().image(data, tmp_path_factory.mktemp("base"), tmp_path_factory.mktemp("image"))
+
+
+def whole_batch(image):
+    stack = Loader(image, range(image.clusters), 0).stack(0, 1, image.clusters)
+    return batch_of(stack.values[0], stack.count[0], stack.weight[0])
+
+
+def test_examples_have_what_is_to_be_learned(image):
+    column = {feature.name: place for place, feature in enumerate(image.features)}
+    rows = np.array(image.rows)
+    listed = rows[:, column["missing"]] == 0.0
+    weight = rows[:, [column[f"move_weight_{knot}"] for knot in range(KNOTS.size)]]
+    assert np.isfinite(rows).all()
+    assert image.clusters >= 10
+    assert (rows[listed, column["own_level_weight"]] == 0.0).all()
+    assert (weight[~listed] == 0.0).all()
+    assert rows[~listed, column["own_level_weight"]].sum() > 0.0
+    assert (weight[listed].max(axis=1) > 0.9).mean() > 0.5
+
+
+def test_silence_is_worth_what_nothing_is(image):
+    task = SurfaceNetStudy().task(SurfaceNetModel(width=8, depth=1), image, range(5))
+    variables, statistics = task.init(jax.random.key(0))
+    told = task.evaluate(variables, statistics, whole_batch(image))
+    assert [float(told[name]) for name in ("level", "smile", "shape")] == pytest.approx([1.0] * 3)
+
+
+def test_steps_lower_the_loss(image):
+    task = SurfaceNetStudy().task(SurfaceNetModel(width=16, depth=1), image, range(5))
+    optimizer = named("adam", learning_rate=5e-3)
+    data = whole_batch(image)
+    state = begin(task, optimizer, jax.random.key(0))
+    before = float(task.evaluate(state.variables, state.statistics, data)["loss"])
+    step = jax.jit(lambda one: optimizer.step(task, one, data)[0])
+    for _ in range(40):
+        state = step(state)
+    assert float(task.evaluate(state.variables, state.statistics, data)["loss"]) < 0.8 * before
+
+
+def test_the_study_obeys_its_contract(tmp_path):
+    data = SurfaceNetData(markets=2, chains=4, views=("thin", "wing"))
+    verdicts = check_study(SurfaceNetStudy(), tmp_path, data, SurfaceNetModel(width=8, depth=1))
+    assert {one.status for one in verdicts} <= {"ok", "skip"}
+
+
+@pytest.mark.parametrize("wrong", [{"markets": 0}, {"chains": 1}, {"views": ("wings",)}, {"views": ()}])
+def test_data_that_cannot_be_is_refused(wrong):
+    with pytest.raises(InputError, match=r"data\."):
+        SurfaceNetData(**wrong)

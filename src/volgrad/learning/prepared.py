@@ -24,7 +24,7 @@ from volgrad.learning.training.trainer import Trainer, Validation, first_progres
 __all__ = ["BlocksChoice", "Prepared", "prepare", "samples_in"]
 
 _PROBE_S = 0.5  # of steps that are timed to turn a budget of seconds into samples
-_MOST_CLUSTERS = 50_000  # that the effective size is taken of: a second
+_MOST_CLUSTERS = 5_000  # that the effective size is taken of: a tenth of a second
 _ANY_BUDGET = 1_000_000  # samples of a schedule that only times steps
 
 BlocksChoice = Blocks | Literal["auto"] | None
@@ -54,7 +54,7 @@ class Prepared:
     def worth(self) -> dict[str, Any]:
         """What there is to learn from: clusters and rows of each split, and what those of training are worth.
 
-        The effective size is that of the latest clusters, at most 50,000, by the column that the study names.
+        The effective size is that of the latest clusters, at most 5,000, by the column that the study names.
         """
         splits = {name: getattr(self.splits, name) for name in ("train", "validation", "test")}
         first_row = self.image.first_row

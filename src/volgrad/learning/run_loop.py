@@ -72,6 +72,7 @@ class Context:
         checkpoints: of the run.
         best: the one of the least validation loss.
         notes: told so far.
+        data: what there is to learn from.
         began: on the clock.
     """
 
@@ -84,6 +85,7 @@ class Context:
         self.checkpoints = Checkpoints(folder.checkpoints, prepared.recipe.checkpoint.keep)
         self.best = Checkpoints(folder.path / _BEST, 1)
         self.notes: list[str] = []
+        self.data = prepared.worth()
 
     def note(self, text: str) -> None:
         """Tell a sentence, and keep it."""
@@ -218,7 +220,7 @@ class Loop:
             "steps": progress.step,
             "rollbacks": progress.guard.rollbacks,
             "notes": self._context.notes,
-            "data": self._context.prepared.worth(),
+            "data": self._context.data,
         }
         self._context.folder.finish(final)
         return Result(status, final, self._context.notes)

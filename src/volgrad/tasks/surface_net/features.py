@@ -81,6 +81,8 @@ def tell(
     clock = np.maximum(clock_years(chain.ts_us, stamps), 1e-6)
     single[:, :10] = _calendar(stamps, listed, clock)
     _remembered(single, knotted, [memory.get(stamp) for stamp in stamps.tolist()], chain.ts_us)
+    same = np.array([stamp in memory and memory[stamp].before == before for before, stamp in _pairs(quoted)], bool)
+    knotted[np.flatnonzero(listed)[~same], 2:4] = 0.0
     knotted[listed, 2] = np.where(knotted[listed, 3] > 0, np.clip(knotted[listed, 2] - mean, -3.0, 3.0), 0.0)
     knotted[~listed, 2:4] = 0.0
     _current(single, knotted, listed, chain, theta)
@@ -88,6 +90,11 @@ def tell(
     single[listed, -2], single[listed, -1] = level + np.log(2.0), level - np.median(level)
     values = np.concatenate([single, knotted.reshape(stamps.size, -1)], axis=1)
     return Told(stamps, listed, values.astype(np.float32))
+
+
+def _pairs(quoted: np.ndarray) -> list[tuple[float, int]]:
+    """Each expiry with the one before it; 0 before the first."""
+    return list(zip([0.0, *quoted[:-1].astype(np.float64).tolist()], quoted.tolist(), strict=True))
 
 
 def _calendar(stamps: np.ndarray, listed: np.ndarray, clock: np.ndarray) -> Float64[np.ndarray, "expiries 10"]:

@@ -111,10 +111,9 @@ class SurfaceNet(Model):
         surface = SlicedSurface(variance=extended(variance[:count]), **listing(chain, framed.expiries))
         made, certificate = with_missing(surface, said.stamps, said.level, said.smile)
         stamps = chain.expiry_us[framed.expiries]
-        quotes = np.bincount(np.unique(chain.expiry_index, return_inverse=True)[1])
         if not np.isfinite(surface.variance).all():
             return Published(made, certificate, {})
-        after = remember(said.memory, surface, stamps, shape[:count], quotes)
+        after = remember(said.memory, surface, stamps, shape[:count])
         return Published(made, certificate, {stamp: one.numbers() for stamp, one in after.items()})
 
 

@@ -23,7 +23,7 @@ _COUNT = KNOTS.size
 _K = NODES[PUBLISHED]
 _FADE = np.array([0.5, 0.85])  # of the fast and the slow mean of a level, a chain (measured: .6 to .8 are alike)
 _FADE_SMILE = 0.8
-_FADE_SHAPE = 0.8
+_FADE_SHAPE = 0.85
 _UNQUOTED = 0.02  # error of a smile, beyond its quotes, at which it counts for a half
 _SOFT = 0.3  # standard deviations over which a shape is forgotten beyond the quotes
 _LONGEST_US = 10 * 86_400_000_000  # an expiry not seen for so long is forgotten
@@ -35,7 +35,7 @@ class Memory(NamedTuple):
 
     ts_us: stamp of the chain that last showed it.
     level: fast and slow mean of its own level.
-    quotes: how many it then had.
+    before: stamp of the expiry before it there, whose interval the shape is of; 0: none.
     seen: weights of the two means. Shape: (2,).
     quoted: low and high of x between its last quotes.
     smile, smile_seen: mean own smile at the knots, and its weight.
@@ -44,7 +44,7 @@ class Memory(NamedTuple):
 
     ts_us: float
     level: Float64[np.ndarray, "2"]
-    quotes: float
+    before: float
     seen: Float64[np.ndarray, "2"]
     quoted: Float64[np.ndarray, "2"]
     smile: Float64[np.ndarray, " knots"]
@@ -114,7 +114,6 @@ def remember(
     surface: SlicedSurface,
     stamps: Int64[np.ndarray, " expiries"],
     shape: Float64[np.ndarray, "expiries knots"],
-    quotes: Int64[np.ndarray, " expiries"],
 ) -> dict[int, Memory]:
     """Memories after a chain was fitted: its expiries renewed, the others as they were."""
     own = own_parts(surface, stamps)
@@ -124,10 +123,11 @@ def remember(
         before = memory.get(stamp) or Memory.empty(surface.ts_us)
         level, seen = _mean(before.level, before.seen, _FADE, own.level[place], float(own.known[place]))
         smile, smile_seen = _mean(before.smile, before.smile_seen, _FADE_SMILE, own.smile[place], own.weight[place])
-        inside = _inside(low[place], high[place])
-        formed, formed_seen = _mean(before.shape, before.shape_seen, _FADE_SHAPE, shape[place], inside)
+        previous = float(stamps[place - 1]) if place else 0.0
+        known = before.shape_seen if before.before == previous else np.zeros(_COUNT)  # else it was another interval
+        formed, formed_seen = _mean(before.shape, known, _FADE_SHAPE, shape[place], _inside(low[place], high[place]))
         after[stamp] = Memory(
-            float(surface.ts_us), level, float(quotes[place]), seen, np.array([low[place], high[place]]),
+            float(surface.ts_us), level, previous, seen, np.array([low[place], high[place]]),
             smile, smile_seen, formed, formed_seen,
         )  # fmt: skip
     return after

@@ -75,8 +75,7 @@ def examples(chains: Sequence[Chain], view: str, seed: int) -> Iterator[Example]
         met = fitter.fit(_without(view_of, sorted(away)))
         if isinstance(met.surface, SlicedSurface):
             seen = _stamps(met)
-            quotes = np.bincount(np.unique(met.chain.expiry_index, return_inverse=True)[1])
-            memory = remember(memory, met.surface, seen, _shapes(met, seen), quotes)
+            memory = remember(memory, met.surface, seen, _shapes(met, seen))
 
 
 def _stamps(fitted: FittedChain) -> Int64[np.ndarray, " expiries"]:
