@@ -120,7 +120,7 @@ def test_the_prior_alone_is_moved_where_there_are_quotes():
 # ------------------------------------------------------------------------------------------------------------- memory
 
 
-@given(st.lists(st.floats(-1e3, 1e3), min_size=66, max_size=66))
+@given(st.lists(st.floats(-1e3, 1e3), min_size=76, max_size=76))
 def test_memory_comes_back_from_its_numbers(numbers):
     np.testing.assert_array_equal(Memory.of(np.array(numbers)).numbers(), numbers)
 
@@ -149,7 +149,7 @@ def test_running_means_weigh_what_is_seen():
     shape = np.stack([found.shape[one] for one in stamps.tolist()])
     memory: dict[int, Memory] = {}
     for _ in range(3):
-        memory = remember(memory, found.surface, stamps, shape)
+        memory = remember(memory, found.surface, stamps, shape, found.chain)
     own = own_parts(found.surface, stamps).level[3]
     kept_ = memory[int(stamps[3])]
     np.testing.assert_allclose(kept_.level, own, rtol=1e-12)
@@ -208,7 +208,7 @@ def test_expiries_outside_the_chain_are_left_alone():
 def test_the_network_is_told_nothing_of_a_missing_expirys_quotes():
     made = Fitter(FitOptions()).fit(chain())
     shape = np.stack([made.shape[one] for one in chain().expiry_us.tolist()])
-    memory = remember({}, made.surface, chain().expiry_us, shape)
+    memory = remember({}, made.surface, chain().expiry_us, shape, chain())
     seen = []
     for level in (0.0, 0.3):
         shown = without(later(kink(level), 1), 3)
@@ -282,10 +282,17 @@ def test_shipped_weights_are_of_simulated_markets_only():
 # --------------------------------------------------------------------------------------------------------------- study
 
 
+SMALL = SurfaceNetData(markets=2, chains=5, views=("interp", "thin"))
+
+
 @pytest.fixture(scope="module")
-def image(tmp_path_factory):
-    data = SurfaceNetData(markets=2, chains=5, views=("interp", "full"))
-    return SurfaceNetStudy().image(data, tmp_path_factory.mktemp("base"), tmp_path_factory.mktemp("image"))
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("image")
+
+
+@pytest.fixture(scope="module")
+def image(folder):
+    return SurfaceNetStudy().image(SMALL, folder, folder)
 
 
 def whole_batch(image):
@@ -325,10 +332,10 @@ def test_steps_lower_the_loss(image):
     assert float(task.evaluate(state.variables, state.statistics, data)["loss"]) < 0.8 * before
 
 
-def test_the_study_obeys_its_contract(tmp_path):
-    data = SurfaceNetData(markets=2, chains=4, views=("thin", "wing"))
-    verdicts = check_study(SurfaceNetStudy(), tmp_path, data, SurfaceNetModel(width=8, depth=1))
+def test_the_study_obeys_its_contract(image, folder):
+    verdicts = check_study(SurfaceNetStudy(), folder, SMALL, SurfaceNetModel(width=8, depth=1))
     assert {one.status for one in verdicts} <= {"ok", "skip"}
+    assert len(verdicts) > 4
 
 
 @pytest.mark.parametrize("wrong", [{"markets": 0}, {"chains": 1}, {"views": ("wings",)}, {"views": ()}])

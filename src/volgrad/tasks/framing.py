@@ -21,7 +21,7 @@ from volgrad.runtime import double_precision
 from volgrad.tasks.model import Framed
 from volgrad.tasks.surface import QuoteRows, SurfaceTask, pad_rows
 
-__all__ = ["NARROWEST", "diffused", "frame_chain", "ladder_size"]
+__all__ = ["NARROWEST", "diffused", "frame_chain", "ladder_size", "row_places"]
 
 _EXPIRY_LADDER = (3, 6, 10, 12, 14, 20, 32, 48, 64)
 _ROW_LADDER = (48, 128, 256, 384, 512, 768, 1024, 1536, 2048, 4096)
@@ -38,6 +38,11 @@ def ladder_size(count: int, ladder: tuple[int, ...]) -> int:
     """
     fitting = [rung for rung in ladder if rung >= count]
     return fitting[0] if fitting else -(-count // ladder[-1]) * ladder[-1]
+
+
+def row_places(count: int) -> int:
+    """Places for so many quotes."""
+    return ladder_size(count, _ROW_LADDER)
 
 
 def frame_chain(chain: Chain, prior: Prior, shapes: Sequence[Mapping[int, np.ndarray]] = ()) -> Framed:
@@ -67,7 +72,7 @@ def frame_chain(chain: Chain, prior: Prior, shapes: Sequence[Mapping[int, np.nda
         half_spread,
         np.sqrt(years[expiry]),
     )
-    places = ladder_size(chain.n_rows, _ROW_LADDER)
+    places = row_places(chain.n_rows)
     mask = np.arange(places) < chain.n_rows
     task = SurfaceTask(made, np.asarray(float(chain.n_rows)))
     return Framed(task, Batch(pad_rows(rows, places), mask, np.ones(places)), expiries, theta)

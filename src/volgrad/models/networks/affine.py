@@ -46,8 +46,12 @@ def scaled(
     epsilon: float,
 ) -> Float[Array, "groups members rows features"]:
     """Rows less their group's mean, by its variance."""
-    gain = variables.scale[None] * jax.lax.rsqrt(variance + epsilon)
-    return gain[:, None, None] * centred + variables.shift[None, None, None]
+    groups, features = variance.shape
+    leading = (groups,) if groups > 1 else ()  # see `moments`
+    scale, shift = (values.reshape((1,) * len(leading) + (features,)) for values in variables)
+    gain = scale * jax.lax.rsqrt(variance.reshape(*leading, features) + epsilon)
+    flat = gain[..., None, :] * centred.reshape(*leading, -1, features) + shift[..., None, :]
+    return flat.reshape(centred.shape)
 
 
 def check(layer: Layer, **positive: float) -> None:

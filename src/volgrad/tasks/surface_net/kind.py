@@ -1,6 +1,6 @@
 """`surface-net` as a kind of surface: the local-volatility fit around what a network expects."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -9,21 +9,25 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float64
 
+from volgrad.learning.batching.batch import Batch
 from volgrad.market.chain import Chain
+from volgrad.models.grid import stencil
 from volgrad.models.local_vol import variables_from_shape
 from volgrad.models.slices import SlicedSurface, extended
 from volgrad.models.surface_net import Spoken, spoken
-from volgrad.tasks.framing import ladder_size
+from volgrad.tasks.framing import NARROWEST, ladder_size, row_places
 from volgrad.tasks.local_vol import LocalVol
 from volgrad.tasks.model import Carried, Found, Framed, Model, Published, Training, listing
+from volgrad.tasks.surface import QuoteRows, pad_rows
 from volgrad.tasks.surface_net.features import LEVEL_UNIT, SMILE_UNIT, Told, tell
-from volgrad.tasks.surface_net.memory import Memory, forget, remember
+from volgrad.tasks.surface_net.memory import Memory, forget, remember, unquoted
 from volgrad.tasks.surface_net.missing import with_missing
 from volgrad.tasks.surface_net.weights import Weights, forward, shipped
 
 __all__ = ["SurfaceNet"]
 
 _LADDER = (16, 32, 64)
+_DAMPED = 0.5  # measured: wings +.7 points on months, where the whole way costs 1 to 4 in some of them
 
 
 class _Said(NamedTuple):
@@ -85,8 +89,8 @@ class SurfaceNet(Model):
         gone = ~told.listed
         expected = expectation(told, said)
         kept = _Said(memory, told.stamps[gone], *(freedom * part[gone] for part in expected))
-        task = _with_mean(framed.task, mean)
-        return framed._replace(task=task, extra=kept)
+        task, data = _with_remembered(framed, chain, memory)
+        return framed._replace(task=_with_mean(task, mean), data=data, extra=kept)
 
     def start(self, framed: Framed, chain: Chain, before: Carried | None) -> tuple[np.ndarray, bool]:
         """The prior's mean, or the remembered shapes."""
@@ -101,8 +105,9 @@ class SurfaceNet(Model):
         return (variables_from_shape(frame, shape) if found else np.zeros(frame.factor.shape[-1])), found
 
     def solve(self, training: Training, task: Any, data: Any, start: Array, seed: Array) -> Found:
-        """As local-vol."""
-        return self.base.solve(training, task, data, start, seed)
+        """As local-vol, to the chain's quotes and to the remembered ones behind them."""
+        real = data.weight > 0.0
+        return self.base.solve(training, task, Batch(data.rows, real, data.weight), start, seed)
 
     def publish(self, chain: Chain, framed: Framed, found: Found) -> Published:
         """The slices and the missing expiries, joined as far as the certificate allows."""
@@ -113,13 +118,16 @@ class SurfaceNet(Model):
         stamps = chain.expiry_us[framed.expiries]
         if not np.isfinite(surface.variance).all():
             return Published(made, certificate, {})
-        after = remember(said.memory, surface, stamps, shape[:count])
+        after = remember(said.memory, surface, stamps, shape[:count], chain)
         return Published(made, certificate, {stamp: one.numbers() for stamp, one in after.items()})
 
 
 def moves(told: Told, said: Spoken, own: float = 1.0) -> Float64[np.ndarray, "expiries knots"]:
-    """How far the prior's mean goes at each knot: part of the way to what is remembered, and the network's own."""
-    return np.asarray(said.shape_share * told.knotted("shape") + own * said.shape)
+    """How far the prior's mean goes at each knot: part of the way to what is remembered, and the network's own.
+
+    Half of what the network says: it learns from memories of fits that did not lean on memories themselves.
+    """
+    return np.asarray(_DAMPED * (said.shape_share * told.knotted("shape") + own * said.shape))
 
 
 def expectation(told: Told, said: Spoken) -> tuple[np.ndarray, np.ndarray]:
@@ -127,6 +135,27 @@ def expectation(told: Told, said: Spoken) -> tuple[np.ndarray, np.ndarray]:
     remembered = np.stack([told.single("level_fast"), told.single("level_slow")], axis=-1) * LEVEL_UNIT
     level = (said.level_shares * remembered).sum(-1) + said.level
     return np.asarray(level), np.asarray(said.smile_share * told.knotted("smile")) * SMILE_UNIT
+
+
+def _with_remembered(framed: Framed, chain: Chain, memory: Mapping[int, Memory]) -> tuple[Any, Batch]:
+    """Task and data with remembered quotes behind the chain's own.
+
+    The mask tells the chain's own quotes, as whoever reads the fit expects; the weight is 1 wherever there is a quote.
+    """
+    found = [unquoted(memory.get(int(chain.expiry_us[one])), chain, int(one)) for one in framed.expiries]
+    expiry = np.repeat(np.arange(len(found)), [len(one) for one in found])
+    k, vol, half_spread, years = np.concatenate(found).T
+    node, weight = stencil(k)
+    half_spread = np.maximum(half_spread, NARROWEST)
+    more = QuoteRows(expiry.astype(np.int32), node, weight, k, vol, half_spread, np.sqrt(years))
+    rows = QuoteRows(
+        *(np.concatenate([old[: chain.n_rows], new]) for old, new in zip(framed.data.rows, more, strict=True))
+    )
+    count = chain.n_rows + k.size
+    places = row_places(count)
+    place = np.arange(places)
+    data = Batch(pad_rows(rows, places), place < chain.n_rows, np.where(place < count, 1.0, 0.0))
+    return eqx.tree_at(lambda one: one.quotes, framed.task, np.asarray(float(count))), data
 
 
 def _with_mean(task: Any, mean: Float64[np.ndarray, "expiries knots"]) -> Any:

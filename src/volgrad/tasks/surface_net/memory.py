@@ -11,13 +11,14 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from volgrad.market.chain import Chain
 from volgrad.market.clock import carried_level, carried_smile, clock_years, smile_error
 from volgrad.models.grid import NODES
 from volgrad.models.local_vol import KNOTS
 from volgrad.models.slices import PUBLISHED, SlicedSurface
 from volgrad.tasks.model import Carried
 
-__all__ = ["Memory", "Own", "forget", "own_parts", "remember"]
+__all__ = ["Memory", "Own", "forget", "own_parts", "remember", "unquoted"]
 
 _COUNT = KNOTS.size
 _K = NODES[PUBLISHED]
@@ -27,6 +28,9 @@ _FADE_SHAPE = 0.85
 _UNQUOTED = 0.02  # error of a smile, beyond its quotes, at which it counts for a half
 _SOFT = 0.3  # standard deviations over which a shape is forgotten beyond the quotes
 _LONGEST_US = 10 * 86_400_000_000  # an expiry not seen for so long is forgotten
+_QUOTE_LIFE_US = 3_600_000_000  # a quote not seen for so long is forgotten
+_FIVE_MINUTES_US = 300_000_000
+_DRIFT = 0.004  # of ln volatility in five minutes
 _PLACES = np.cumsum([1, 2, 1, 2, 2, _COUNT, _COUNT, _COUNT, _COUNT])
 
 
@@ -40,6 +44,7 @@ class Memory(NamedTuple):
     quoted: low and high of x between its last quotes.
     smile, smile_seen: mean own smile at the knots, and its weight.
     shape, shape_seen: mean log local variance at the knots, and its weight.
+    quotes: latest quote of each strike: dollars, implied volatility and half-spread, stamp. Shape: (quotes, 4).
     """
 
     ts_us: float
@@ -51,22 +56,23 @@ class Memory(NamedTuple):
     smile_seen: Float64[np.ndarray, " knots"]
     shape: Float64[np.ndarray, " knots"]
     shape_seen: Float64[np.ndarray, " knots"]
+    quotes: Float64[np.ndarray, "quotes 4"]
 
     @classmethod
     def of(cls, numbers: Float64[np.ndarray, " numbers"]) -> "Memory":
         """From one array, as carried."""
-        parts = np.split(numbers, _PLACES[:-1])
-        return cls(float(parts[0][0]), parts[1], float(parts[2][0]), *parts[3:])
+        parts = np.split(numbers, _PLACES)
+        return cls(float(parts[0][0]), parts[1], float(parts[2][0]), *parts[3:-1], parts[-1].reshape(-1, 4))
 
     @classmethod
     def empty(cls, ts_us: int) -> "Memory":
         """Of an expiry never seen."""
         zero = np.zeros(_COUNT)
-        return cls(float(ts_us), np.zeros(2), 0.0, np.zeros(2), np.zeros(2), zero, zero, zero, zero)
+        return cls(float(ts_us), np.zeros(2), 0.0, np.zeros(2), np.zeros(2), zero, zero, zero, zero, np.empty((0, 4)))
 
     def numbers(self) -> Float64[np.ndarray, " numbers"]:
         """As one array."""
-        return np.concatenate([np.atleast_1d(np.asarray(part, np.float64)) for part in self])
+        return np.concatenate([np.ravel(np.asarray(part, np.float64)) for part in self])
 
 
 class Own(NamedTuple):
@@ -114,8 +120,9 @@ def remember(
     surface: SlicedSurface,
     stamps: Int64[np.ndarray, " expiries"],
     shape: Float64[np.ndarray, "expiries knots"],
+    chain: Chain,
 ) -> dict[int, Memory]:
-    """Memories after a chain was fitted: its expiries renewed, the others as they were."""
+    """Memories after `chain` was fitted: its expiries renewed, the others as they were."""
     own = own_parts(surface, stamps)
     low, high = (surface.quoted / np.sqrt(surface.theta)[:, None]).T
     after = dict(memory)
@@ -128,9 +135,37 @@ def remember(
         formed, formed_seen = _mean(before.shape, known, _FADE_SHAPE, shape[place], _inside(low[place], high[place]))
         after[stamp] = Memory(
             float(surface.ts_us), level, previous, seen, np.array([low[place], high[place]]),
-            smile, smile_seen, formed, formed_seen,
+            smile, smile_seen, formed, formed_seen, _latest(before.quotes, chain, stamp),
         )  # fmt: skip
     return after
+
+
+def unquoted(memory: Memory | None, chain: Chain, expiry: int) -> Float64[np.ndarray, "quotes 4"]:
+    """Remembered quotes of strikes that the chain does not show: log-moneyness, volatility, half-spread, years.
+
+    The half-spread grows with age, as volatilities move meanwhile.
+    """
+    if memory is None or not memory.quotes.size:
+        return np.empty((0, 4))
+    strike, vol, half_spread, ts_us = memory.quotes[_recent(memory.quotes, chain.ts_us)].T
+    gone = ~np.isin(strike, chain.strike_usd[chain.rows(expiry)])
+    drift = _DRIFT * vol * np.sqrt((chain.ts_us - ts_us) / _FIVE_MINUTES_US)
+    k = np.log(strike / chain.forward_usd[expiry])
+    years = np.full(k.size, chain.expiry_years[expiry])
+    return np.stack([k, vol, np.hypot(half_spread, drift), years], axis=1)[gone]
+
+
+def _latest(before: np.ndarray, chain: Chain, stamp: int) -> Float64[np.ndarray, "quotes 4"]:
+    rows = chain.rows(int(np.searchsorted(chain.expiry_us, stamp)))
+    strike = chain.strike_usd[rows]
+    stamps = np.full(strike.size, float(chain.ts_us))
+    now = np.stack([strike, chain.mid_iv[rows], chain.half_spread_iv[rows], stamps], axis=1)
+    kept = before[_recent(before, chain.ts_us) & ~np.isin(before[:, 0], strike)]
+    return np.concatenate([kept, now])
+
+
+def _recent(quotes: np.ndarray, ts_us: int) -> np.ndarray:
+    return (ts_us - quotes[:, 3] <= _QUOTE_LIFE_US) & (ts_us > quotes[:, 3])
 
 
 def _inside(low: float, high: float) -> Float64[np.ndarray, " knots"]:

@@ -75,7 +75,7 @@ def examples(chains: Sequence[Chain], view: str, seed: int) -> Iterator[Example]
         met = fitter.fit(_without(view_of, sorted(away)))
         if isinstance(met.surface, SlicedSurface):
             seen = _stamps(met)
-            memory = remember(memory, met.surface, seen, _shapes(met, seen))
+            memory = remember(memory, met.surface, seen, _shapes(met, seen), met.chain)
 
 
 def _stamps(fitted: FittedChain) -> Int64[np.ndarray, " expiries"]:

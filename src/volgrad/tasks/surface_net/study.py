@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import equinox as eqx
 import jax.numpy as jnp
 import msgspec
 import numpy as np
@@ -135,8 +136,8 @@ class Shapes(Task):
     """
 
     network: SurfaceNetwork
-    own_shape: bool
-    penalty: float
+    own_shape: bool = eqx.field(static=True)
+    penalty: float = eqx.field(static=True)
 
     def init(self, key: PRNGKeyArray) -> tuple[PyTree, PyTree]:
         """A network that says nothing."""
