@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from volgrad.tasks.surfaces import Surfaces, load_surfaces
     from volgrad.tasks.training import train
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 # where each public name lives
 _HOMES = {
