@@ -99,6 +99,7 @@ def trained(files: tuple[Path, ...], choice: tuple[int, int], work: Path) -> dic
         run = work / f"run-without-{month.stem}"
         sources = "data.sources=" + json.dumps(others)
         command = [sys.executable, "-m", "volgrad", "train", str(RECIPE), "--out", str(run), "--set", sources]
+        command += ["--set", "data.mixed=true", "--set", 'data.views=["interp", "wing"]', "--set", "budget.epochs=30"]
         subprocess.run([*command, "--threads", "1", "--no-report"], check=True)
         method = f"{NET} --weights {run}"
         found[month.name] = compared(prepared_from((month,), seed, most, work), [method], [PLAIN], work, seed)

@@ -517,12 +517,13 @@ def test_a_question_about_another_chain_is_answered_by_nan_with_its_reason(volgr
 
 
 WRONG = [
-    (["--model", "surface-net"], 'value "surface-net" for --model. Choose from: "local-vol", "essvi", "ssvi", "svi".'),
+    (["--model", "heston"], 'for --model. Choose from: "local-vol", "surface-net", "essvi", "ssvi", "svi".'),
     (["--model", "essvi", "--history", "2"], "history = 2 has no use with model essvi"),
     (["--model", "local-vo"], 'Did you mean "local-vol"?'),
     (["--optimizer", "adma"], 'Did you mean "adam"?'),
     (["--bach", "3"], "Did you mean --batch?"),
-    (["--weights", "run"], "unknown option: --weights."),
+    (["--weights", "run"], "weights are of model surface-net: local-vol has none"),
+    (["--model", "surface-net", "--weights", "run"], "run: no such weights"),
     (["--batch", "some"], "--batch takes a number of quotes or auto, not 'some'"),
     (["--batch", "0"], "batch must be a whole number from 1 on, not 0"),
     (["--history", "-1"], "history must be a whole number from 0 on, not -1"),

@@ -135,3 +135,25 @@ def test_what_makes_no_test_is_refused(low, high, steps, why):
     few = jax.tree.map(lambda leaf: leaf[:steps], stack())
     with pytest.raises(InputError, match=why):
         range_test(Regression(), optimizer, begin(Regression(), optimizer, jax.random.key(0)), few, identity, low, high)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_noise_of_early_batches_is_not_taken_for_the_steepest_fall(seed):
+    """The loss falls between rates of .003 and .3; its noise is a share of it, as that of small batches is."""
+    rates = np.geomspace(1e-5, 10.0, 200)
+    level = 0.1 + 1.0 / (1.0 + 30.0 * rates)
+    noisy = level * np.random.default_rng(seed).gamma(3.0, 1.0 / 3.0, rates.size)
+    steepest = judge(rates, noisy).steepest
+    assert steepest is not None
+    assert 3e-3 < steepest < 0.3
+
+
+def test_rates_are_told_in_the_unit_of_the_recipe():
+    """What a rule of the batch size makes four times as long is a step of four times the rate that is told."""
+    optimizer = named("sgd", beta1=0.0)
+    state = begin(Regression(), optimizer, jax.random.key(0))
+    plain = range_test(Regression(), optimizer, state, stack(), identity, 4e-4, 40.0)
+    told = range_test(Regression(), optimizer, state, stack(), identity, 1e-4, 10.0, unit=4.0)
+    common = min(told.losses.size, plain.losses.size, 60)
+    np.testing.assert_allclose(4.0 * told.rates[:common], plain.rates[:common])
+    np.testing.assert_allclose(told.losses[:common], plain.losses[:common], rtol=1e-4)

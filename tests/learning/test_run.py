@@ -207,7 +207,12 @@ def test_seconds_become_samples_once_and_are_not_decided_again(tmp_path):
     [
         {"batch": {"clusters": 16, "accumulate": 4}, "budget": {"samples": 8_000}},
         {"data": {"validation": 0.0}, "batch": {"clusters": 16}, "budget": {"samples": 8_000}},
-        {"batch": {"clusters": 1}, "budget": {"samples": 50}, "model": {"norm": "renorm"}},
+        {
+            "batch": {"clusters": 1},
+            "budget": {"samples": 50},
+            "model": {"norm": "renorm"},
+            "evaluate": {"every": 10},
+        },
         {"batch": {"clusters": 700}, "budget": {"epochs": 3.0}, "model": {"norm": "ghost"}},
         {"schedule": {"name": "plateau", "patience": 1}, "batch": {"clusters": 16}, "budget": {"samples": 8_000}},
         {
@@ -216,16 +221,35 @@ def test_seconds_become_samples_once_and_are_not_decided_again(tmp_path):
             "budget": {"samples": 8_000},
         },
         {"batch": {"clusters": 32, "rows_per_cluster": 2}, "budget": {"samples": 7_936}},
+        {
+            "schedule": {"name": "warm-up-stable-decay", "warm_up": 1_000, "decay": 2_000},
+            "batch": {"clusters": 16},
+            "budget": {"samples": 8_000},
+        },
+        {
+            "schedule": {"name": "one-cycle", "warm_up": 0.2},
+            "batch": {"clusters": 16},
+            "budget": {"samples": 8_000},
+        },
     ],
-    ids=["accumulate", "no-validation", "one-row", "whole-data", "plateau", "schedule-free", "some-rows"],
+    ids=[
+        "accumulate",
+        "no-validation",
+        "one-row",
+        "whole-data",
+        "plateau",
+        "schedule-free",
+        "some-rows",
+        "lengths-in-samples",
+        "one-cycle",
+    ],
 )
 def test_every_kind_of_recipe_runs_and_resumes_to_the_same_bits(tmp_path, tables):
     recipe = recipe_of(**tables)
     run(tmp_path / "one", recipe)
-    try:
+    with pytest.raises(Killed):
         run(tmp_path / "two", recipe, hooks=killed_after(2))
-    except Killed:
-        run(tmp_path / "two", recipe, resume=True)
+    run(tmp_path / "two", recipe, resume=True)
     assert final_of(tmp_path / "one")["state_sha256"] == final_of(tmp_path / "two")["state_sha256"]
     assert np.isfinite(metrics_of(tmp_path / "one")[-1]["loss"])
 

@@ -194,6 +194,6 @@ def test_options_without_a_use_are_refused():
             FitOptions(model=name, history=2)
         with pytest.raises(InputError, match="prior is of model local-vol"):
             FitOptions(model=name, prior=Prior(width=2.0))
-    with pytest.raises(UnknownOptionError, match="'surface-net' is not one of local-vol, essvi, ssvi, svi"):
-        FitOptions(model="surface-net")
-    assert set(MODELS) == {"local-vol", *NAMES}
+    with pytest.raises(UnknownOptionError, match="'heston' is not one of local-vol, surface-net, essvi, ssvi, svi"):
+        FitOptions(model="heston")
+    assert set(MODELS) == {"local-vol", "surface-net", *NAMES}

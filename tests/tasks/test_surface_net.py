@@ -18,11 +18,13 @@ from volgrad.learning.training.loop import begin
 from volgrad.market.chain import Chain
 from volgrad.market.clock import clock_years
 from volgrad.models.local_vol import KNOTS
+from volgrad.models.slices import SlicedSurface
 from volgrad.models.surface_net import OUTPUTS, spoken
 from volgrad.tasks.fit import FitOptions, Fitter, fit_chain
+from volgrad.tasks.fitted import FittedChain
 from volgrad.tasks.surface_net import SurfaceNet, load_weights, silent
 from volgrad.tasks.surface_net.features import FEATURES, tell
-from volgrad.tasks.surface_net.memory import Memory, own_parts, remember
+from volgrad.tasks.surface_net.memory import Memory, own_parts, remember, unquoted
 from volgrad.tasks.surface_net.missing import with_missing
 from volgrad.tasks.surface_net.study import SurfaceNetData, SurfaceNetModel, SurfaceNetStudy
 from volgrad.tasks.surface_net.views import VIEWS, hidden, kept, kinked
@@ -61,6 +63,16 @@ def without(made: Chain, place: int) -> Chain:
     return kept(made, made.expiry_index != place)
 
 
+def sliced(found: FittedChain) -> SlicedSurface:
+    """Its surface, which must be there."""
+    assert isinstance(found.surface, SlicedSurface)
+    return found.surface
+
+
+def clean(found: FittedChain) -> bool:
+    return found.certificate is not None and found.certificate.clean
+
+
 def fitter(weights, history: int = 0) -> Fitter:
     made = Fitter(FitOptions(history=history))
     made._model = SurfaceNet(weights)
@@ -86,8 +98,8 @@ def speaking(**outputs: float):
 def test_nothing_said_is_local_vol():
     plain, net = fit_chain(chain()), fitter(silent(), 1).fit(chain())
     k, years = np.linspace(-1.0, 1.0, 21), np.array([0.01, 0.05, 0.11, 0.3, 0.6])
-    expected = plain.surface.total_variance(k[None, :], years[:, None])
-    np.testing.assert_allclose(net.surface.total_variance(k[None, :], years[:, None]), expected, rtol=1e-12)
+    expected = sliced(plain).total_variance(k[None, :], years[:, None])
+    np.testing.assert_allclose(sliced(net).total_variance(k[None, :], years[:, None]), expected, rtol=1e-12)
 
 
 def test_all_numbers_are_bounded():
@@ -105,8 +117,7 @@ def test_whatever_is_said_the_surface_is_clean(seed):
     made = fitter(weights._replace(variables=wild), 1)
     made.fit(kink(0.1))
     found = made.fit(later(without(kink(0.1), 3), 1))
-    assert found.certificate is not None
-    assert found.certificate.clean
+    assert clean(found)
 
 
 def test_the_prior_alone_is_moved_where_there_are_quotes():
@@ -114,7 +125,7 @@ def test_the_prior_alone_is_moved_where_there_are_quotes():
     assert not np.allclose(plain.model_iv, net.model_iv, rtol=1e-9)
     assert net.inside == 1.0
     far = np.array([-0.9])
-    assert net.surface.total_variance(far, 30 / 365) > plain.surface.total_variance(far, 30 / 365)
+    assert sliced(net).total_variance(far, 30 / 365) > sliced(plain).total_variance(far, 30 / 365)
 
 
 # ------------------------------------------------------------------------------------------------------------- memory
@@ -131,7 +142,7 @@ def test_a_smooth_term_structure_leaves_no_expiry_a_level_of_its_own():
         return 0.5 * np.sqrt(clock / years) + 0.0 * k
 
     found = fit_chain(chain_of(flat, DAYS, strikes=11))
-    own = own_parts(found.surface, found.chain.expiry_us)
+    own = own_parts(sliced(found), found.chain.expiry_us)
     assert np.abs(own.level).max() < 4e-3  # the fit meets mids within a half-spread of .01
     assert own.known.tolist() == [False, True, True, True, True, False]
 
@@ -139,7 +150,7 @@ def test_a_smooth_term_structure_leaves_no_expiry_a_level_of_its_own():
 @pytest.mark.parametrize("level", [-0.04, 0.04])
 def test_a_kink_is_the_own_level_of_its_expiry(level):
     plain, kinky = (fit_chain(one) for one in (kink(0.0), kink(level)))
-    own = [own_parts(one.surface, one.chain.expiry_us).level[3] for one in (plain, kinky)]
+    own = [own_parts(sliced(one), one.chain.expiry_us).level[3] for one in (plain, kinky)]
     assert own[1] - own[0] == pytest.approx(level, rel=0.2)
 
 
@@ -149,8 +160,8 @@ def test_running_means_weigh_what_is_seen():
     shape = np.stack([found.shape[one] for one in stamps.tolist()])
     memory: dict[int, Memory] = {}
     for _ in range(3):
-        memory = remember(memory, found.surface, stamps, shape, found.chain)
-    own = own_parts(found.surface, stamps).level[3]
+        memory = remember(memory, sliced(found), stamps, shape, found.chain)
+    own = own_parts(sliced(found), stamps).level[3]
     kept_ = memory[int(stamps[3])]
     np.testing.assert_allclose(kept_.level, own, rtol=1e-12)
     np.testing.assert_allclose(kept_.seen, [1.75, 1 + 0.85 + 0.85**2])
@@ -166,9 +177,9 @@ def test_a_missing_expiry_is_where_it_was_remembered(level):
     errors = []
     for made in (silence, memory):
         found = made.fit(without(whole, 3))
-        vol = found.surface.implied_vol(whole.log_moneyness[rows], whole.row_expiry_years[rows])
+        vol = sliced(found).implied_vol(whole.log_moneyness[rows], whole.row_expiry_years[rows])
         errors.append(np.abs(vol - whole.mid_iv[rows]).mean())
-        assert found.certificate.clean
+        assert clean(found)
     assert errors[1] < 0.4 * errors[0]
 
 
@@ -181,6 +192,22 @@ def test_what_was_missing_is_still_remembered_by_the_next():
     assert Memory.of(shape[int(chain().expiry_us[2])]).ts_us > chain().ts_us
 
 
+@pytest.mark.parametrize(("hours", "remembered"), [(1, 3), (2, 0)])
+def test_strikes_quoted_no_more_are_remembered_for_an_hour(hours, remembered):
+    made = fitter(silent(), 1)
+    carried = made.fit(chain()).shape
+    shown_ = later(kept(chain(), ~np.isin(np.arange(chain().n_rows), [24, 25, 27])), hours)
+    memory = {stamp: Memory.of(numbers) for stamp, numbers in carried.items()}
+    found = unquoted(memory[int(chain().expiry_us[2])], shown_, 2)
+    assert len(found) == remembered
+    if remembered:
+        np.testing.assert_allclose(found[:, 0], chain().log_moneyness[[24, 25, 27]], atol=1e-12)
+        assert (found[:, 2] > chain().half_spread_iv[[24, 25, 27]]).all()
+    fitted = made.fit(shown_)
+    assert fitted.model_iv.size == shown_.n_rows
+    assert clean(fitted)
+
+
 # ------------------------------------------------------------------------------------------------- missing expiries
 
 
@@ -188,7 +215,7 @@ def test_what_was_missing_is_still_remembered_by_the_next():
 @given(st.floats(-0.5, 0.5), st.floats(-1.0, 1.0), st.integers(0, 2**31))
 def test_an_expectation_gives_way_to_the_certificate(level, size, seed):
     smile_ = size * np.random.default_rng(seed).normal(size=(1, KNOTS.size))
-    surface = dataclasses.replace(fit_chain(without(chain(), 3)).surface, reach=np.empty(0))
+    surface = dataclasses.replace(sliced(fit_chain(without(chain(), 3))), reach=np.empty(0))
     stamp = chain().expiry_us[3:4]
     made, certificate = with_missing(surface, stamp, np.array([level]), smile_)
     assert certificate.clean
@@ -196,7 +223,7 @@ def test_an_expectation_gives_way_to_the_certificate(level, size, seed):
 
 
 def test_expiries_outside_the_chain_are_left_alone():
-    surface = fit_chain(chain()).surface
+    surface = sliced(fit_chain(chain()))
     stamps = np.array([chain().ts_us + HOUR_US, chain().expiry_us[2], chain().expiry_us[-1] + HOUR_US])
     made, _ = with_missing(surface, stamps, np.full(3, 0.1), np.zeros((3, KNOTS.size)))
     assert made.theta.size == len(DAYS)
@@ -208,7 +235,7 @@ def test_expiries_outside_the_chain_are_left_alone():
 def test_the_network_is_told_nothing_of_a_missing_expirys_quotes():
     made = Fitter(FitOptions()).fit(chain())
     shape = np.stack([made.shape[one] for one in chain().expiry_us.tolist()])
-    memory = remember({}, made.surface, chain().expiry_us, shape, chain())
+    memory = remember({}, sliced(made), chain().expiry_us, shape, chain())
     seen = []
     for level in (0.0, 0.3):
         shown = without(later(kink(level), 1), 3)

@@ -101,7 +101,7 @@ def hooks_on_terminal(quiet: bool) -> "Iterator[Hooks]":
         yield Hooks(
             stage=lambda name: bar.update(row, description=name),
             step=step,
-            note=lambda text: bar.console.print(f"volgrad: {text}"),
+            note=lambda text: bar.console.print(f"volgrad: {text}", markup=False),
         )
 
 

@@ -1,10 +1,12 @@
 """What a run needs before its first step: data, splits, task, batch sizes."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import msgspec
 import numpy as np
 
 from volgrad.data.image import Image
@@ -14,14 +16,16 @@ from volgrad.learning.batching.loader import Loader
 from volgrad.learning.batching.order import Blocks
 from volgrad.learning.batching.splits import Splits, effective_size
 from volgrad.learning.recipe import Recipe
+from volgrad.learning.recipe_tables import ScheduleTable
 from volgrad.learning.study import Study
 from volgrad.learning.training.dispatch import Plan, Rung
 from volgrad.learning.training.leaves import strong
 from volgrad.learning.training.loop import begin
 from volgrad.learning.training.state import State
 from volgrad.learning.training.trainer import Trainer, Validation, first_progress
+from volgrad.learning.user_code import source_digest
 
-__all__ = ["BlocksChoice", "Prepared", "prepare", "samples_in"]
+__all__ = ["BlocksChoice", "Prepared", "prepare", "samples_in", "unscheduled"]
 
 _PROBE_S = 0.5  # of steps that are timed to turn a budget of seconds into samples
 _MOST_CLUSTERS = 5_000  # that the effective size is taken of: a tenth of a second
@@ -40,6 +44,7 @@ class Prepared:
     clusters: of the first batches.
     rungs: batch sizes by the position where they begin.
     column: of the image, by which the effective sample size is told.
+    code: SHA-256 of the file that the study comes from, where it is a user's own.
     """
 
     recipe: Recipe
@@ -50,6 +55,7 @@ class Prepared:
     clusters: int
     rungs: list[Rung]
     column: str
+    code: str | None
 
     def worth(self) -> dict[str, Any]:
         """What there is to learn from: clusters and rows of each split, and what those of training are worth.
@@ -80,8 +86,8 @@ class Prepared:
             loader.close()
 
     def first_state(self, budget: int) -> State:
-        """The state before the first step."""
-        optimizer = optimizers(self.recipe, budget, self.clusters)(self.clusters)
+        """The state before the first step; it does not depend on the schedule, which may not fit into `budget`."""
+        optimizer = optimizers(unscheduled(self.recipe), budget, self.clusters)(self.clusters)
         return strong(begin(self.task, optimizer, jax.random.key(self.recipe.seed)))
 
 
@@ -109,27 +115,38 @@ def prepare(study: Study, recipe: Recipe, base: Path, folder: Path, blocks: Bloc
         embargo_us=data.embargo_us,
     )
     loader = Loader(image, splits.train, recipe.seed, recipe.batch.rows_per_cluster, blocks=blocks)
-    rungs = [Rung(*rung) for rung in recipe.batch.rungs(loader.rows, study.clusters)]
-    for rung in rungs:
-        if rung.clusters % recipe.batch.accumulate:
-            raise InputError(
-                f"batch.accumulate = {recipe.batch.accumulate} does not divide a batch of {rung.clusters} clusters: "
-                "choose one that does"
-            )
-    task = study.task(recipe.model, image, splits.train)
+    try:
+        usual = float(np.minimum(image.counts[splits.train.start : splits.train.stop], loader.rows).mean())
+        rungs = [Rung(*rung) for rung in recipe.batch.rungs(usual, study.clusters)]
+        for rung in rungs:
+            if rung.clusters % recipe.batch.accumulate:
+                raise InputError(
+                    f"batch.accumulate = {recipe.batch.accumulate} does not divide a batch of {rung.clusters} "
+                    "clusters: choose one that does"
+                )
+        task = study.task(recipe.model, image, splits.train)
+    except BaseException:
+        loader.close()
+        raise
     column = study.column or image.features[-1].name
-    return Prepared(recipe, image, splits, loader, task, rungs[0].clusters, rungs, column)
+    return Prepared(recipe, image, splits, loader, task, rungs[0].clusters, rungs, column, source_digest(type(study)))
+
+
+def unscheduled(recipe: Recipe) -> Recipe:
+    """The same recipe with a rate that stays: for what is done outside of the budget that lengths were chosen for."""
+    return msgspec.structs.replace(recipe, schedule=ScheduleTable(name="constant"))
 
 
 def samples_in(prepared: Prepared, seconds: float) -> int:
     """Samples that a run sees in so many seconds of training: by timing steps whose results are thrown away."""
     left, samples = seconds, 0
-    far = 1 << 62
+    far, table = 1 << 62, prepared.recipe.schedule
+    budget = _ANY_BUDGET + math.ceil(table.warm_up or 0) + math.ceil(table.decay or 0)  # into which both fit
     for place, rung in enumerate(prepared.rungs):
         plan = Plan([Rung(0, rung.clusters)], far, prepared.loader.rows)
-        of = optimizers(prepared.recipe, _ANY_BUDGET, prepared.clusters)
+        of = optimizers(prepared.recipe, budget, prepared.clusters)
         trainer = Trainer(prepared.task, of, prepared.loader, plan, prepared.recipe.guard.rule)
-        progress = first_progress(prepared.first_state(_ANY_BUDGET))
+        progress = first_progress(prepared.first_state(budget))
         dispatches, rate = 1, 0.0
         trainer.segment(progress, 1)  # compiles
         while True:

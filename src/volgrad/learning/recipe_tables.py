@@ -205,11 +205,11 @@ class BatchTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if starts != sorted(set(starts)):
             raise InputError(f"batch.then begins at {starts} samples: they must ascend")
 
-    def rungs(self, rows: int, default: int) -> list[tuple[int, int]]:
+    def rungs(self, rows: float, default: int) -> list[tuple[int, int]]:
         """Each batch size as (samples seen when it begins, clusters a batch).
 
         Args:
-            rows: rows of a cluster in a batch, for sizes that are given in rows.
+            rows: rows of a cluster in a batch, on average, for sizes that are given in rows.
             default: clusters a batch where neither key is there.
 
         >>> BatchTable(size=512, then=(BatchChange(samples=1000, clusters=16),)).rungs(rows=64, default=32)
@@ -332,8 +332,8 @@ def _check_size(where: str, size: int | None, clusters: int | None) -> None:
         )
 
 
-def _clusters(sized: BatchTable | BatchChange, rows: int) -> int:
-    return sized.clusters if sized.clusters is not None else max(1, (sized.size or 0) // rows)
+def _clusters(sized: BatchTable | BatchChange, rows: float) -> int:
+    return sized.clusters if sized.clusters is not None else max(1, int((sized.size or 0) / rows))
 
 
 def _of_budget(value: float, budget: int) -> int:

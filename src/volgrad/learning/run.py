@@ -12,12 +12,11 @@ from volgrad.learning.batching.order import Blocks
 from volgrad.learning.prepared import BlocksChoice, prepare, samples_in
 from volgrad.learning.recipe import Recipe
 from volgrad.learning.run_folder import RunFolder, run_folder
-from volgrad.learning.run_loop import SILENT, Context, Hooks, Loop, Result
+from volgrad.learning.run_loop import SILENT, Context, Hooks, Loop, Result, resumed, stored
 from volgrad.learning.study import Study
 from volgrad.learning.training.checkpoint import Loaded, read_checkpoint
 from volgrad.learning.training.dispatch import Plan
-from volgrad.learning.training.guard import Guard
-from volgrad.learning.training.trainer import Progress, Trainer, first_progress
+from volgrad.learning.training.trainer import Trainer, first_progress
 from volgrad.runtime import double_precision
 
 __all__ = ["SILENT", "Hooks", "Result", "train"]
@@ -48,8 +47,7 @@ def train(
         hooks.stage("reading data")
         prepared = prepare(study, recipe, base, folder.path / "image", _blocks_before(folder))
         try:
-            folder.begin(recipe.to_toml(), {"threads": threads})
-            return _go(Context(prepared, folder, hooks, began))
+            return _go(Context(prepared, folder, hooks, began), threads)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
@@ -61,40 +59,38 @@ def train(
             prepared.loader.close()
 
 
-def _go(context: Context) -> Result:
+def _go(context: Context, threads: int | None) -> Result:
     """Set up or resume, then segment after segment to the end."""
     prepared, recipe = context.prepared, context.recipe
     if prepared.loader.note:
         context.note(prepared.loader.note)
-    loaded = _loaded(context)
+    loaded = _loaded(context)  # before anything is written: it may be of another recipe
+    context.folder.begin(recipe.to_toml(), {} if threads is None else {"threads": threads})
     host: dict[str, Any] = loaded.host if loaded else {}
     budget = int(host.get("budget", 0)) or _budget(context)
     of = optimizers(recipe, budget, prepared.clusters)
     plan = Plan(prepared.rungs, budget, prepared.loader.rows, recipe.evaluate.samples(budget))
     trainer = Trainer(prepared.task, of, prepared.loader, plan, recipe.guard.rule)
-    state = prepared.first_state(budget) if loaded is None else loaded.state
+    progress = first_progress(prepared.first_state(budget)) if loaded is None else resumed(loaded)
     validation = prepared.validation()
     context.hooks.stage("compiling")
     before = time.perf_counter()
-    trainer.compile(state)
+    trainer.compile(progress.state)
     if validation is not None:
-        validation.compile(prepared.task, of(prepared.clusters), state)
+        validation.compile(prepared.task, of(prepared.clusters), progress.state)
     loop = Loop(context, trainer, validation, budget, host)
     loop.compile_s = float(host.get("compile_s", 0.0)) + time.perf_counter() - before
-    progress = first_progress(state)
-    if loaded is not None:
-        progress = Progress(state, Guard.from_dict(host["guard"]), int(host["step"]))
-    else:
+    if loaded is None:
         loop.save(progress)
     context.hooks.stage("training")
-    with context.folder.metrics(int(progress.state.samples)) as metrics:
+    with context.folder.metrics(int(progress.state.samples), int(host.get("lines", 0))) as metrics:
         return loop.run(progress, metrics)
 
 
 def _loaded(context: Context) -> Loaded | None:
     if not context.folder.resumed:
         return None
-    like = jax.eval_shape(lambda: context.prepared.first_state(2))
+    like = jax.eval_shape(lambda: stored(first_progress(context.prepared.first_state(2))))
     loaded = context.checkpoints.load(like, context.identity)
     for note in context.checkpoints.notes:
         context.note(note)

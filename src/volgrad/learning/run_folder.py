@@ -11,6 +11,7 @@ import math
 import os
 import platform
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -63,9 +64,9 @@ class RunFolder:
             stream.write(recipe.encode())
         _write_json(self.path / "versions.json", told)
 
-    def metrics(self, samples: int) -> "Metrics":
-        """The writer of `metrics.jsonl`, going on after what was written up to `samples`."""
-        return Metrics(self.path / "metrics.jsonl", samples)
+    def metrics(self, samples: int, lines: int | None = None) -> "Metrics":
+        """The writer of `metrics.jsonl`, going on after what was written up to `samples`, or after so many lines."""
+        return Metrics(self.path / "metrics.jsonl", samples, lines)
 
     def finish(self, final: Mapping[str, Any]) -> None:
         """Write `final.json`; numbers that are not finite become null.
@@ -82,6 +83,10 @@ class Metrics:
     Args:
         file: the file; what it says of later than `samples`, and a last line that a killed run left torn, are cut off.
         samples: clusters that the run has seen where it goes on; 0 for a new one.
+        lines: how many lines to keep at most; None: all up to `samples`.
+
+    Attributes:
+        lines: in the file.
 
     Raises:
         WorkError: it cannot be written.
@@ -94,11 +99,12 @@ class Metrics:
     {"samples": 64, "step": 1, "loss": null, "lr": 0.001, "batch": 64, "rows_per_s": null, "event": null}
     """
 
-    def __init__(self, file: Path, samples: int) -> None:
-        self._file = file
+    def __init__(self, file: Path, samples: int, lines: int | None = None) -> None:
+        self._file, self.lines = file, 0
         try:
             if file.exists():
-                os.truncate(file, _length_up_to(file, samples))
+                length, self.lines = _length_up_to(file, samples, lines)
+                os.truncate(file, length)
             self._stream = file.open("a", encoding="utf-8", newline="\n", buffering=1)
         except OSError as error:
             raise _unwritable(file, error) from error
@@ -118,6 +124,7 @@ class Metrics:
         record = dict.fromkeys(_KEYS) | {"samples": samples, "step": step} | values
         try:
             self._stream.write(json.dumps(_plain(record), allow_nan=False) + "\n")
+            self.lines += 1
         except OSError as error:
             raise _unwritable(self._file, error) from error
 
@@ -155,7 +162,10 @@ def run_folder(path: str | Path, *, resume: bool = False) -> Iterator[RunFolder]
     with _locked(root):
         _check(root, resume)  # another process may have been here meanwhile
         for file in [file for file in root.iterdir() if _LEFTOVER.fullmatch(file.name)]:
-            file.unlink(missing_ok=True)
+            if file.is_dir():
+                shutil.rmtree(file)
+            else:
+                file.unlink(missing_ok=True)
         yield RunFolder(root, resumed=resume)
 
 
@@ -191,7 +201,9 @@ def _check(root: Path, resume: bool) -> None:
         raise InputError(f"{root}: no run is here to resume; leave out --resume to begin one.", file=root)
     if is_run and not resume:
         raise InputError(f"{root}: a run is here already; add --resume to go on with it, or name another.", file=root)
-    other = [name for name in there if name != _LOCK and not _LEFTOVER.fullmatch(name)]
+    # an image is what a run makes first; the recipe may have been mended since
+    ours = {_LOCK} | ({"image"} if (root / "image" / "image.json").is_file() else set())
+    other = [name for name in there if name not in ours and not _LEFTOVER.fullmatch(name)]
     if other and not is_run:
         raise InputError(
             f"{root}: the folder holds {other[0]!r} and is no run; name an empty or new folder.", file=root
@@ -220,9 +232,9 @@ def _locked(root: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _length_up_to(file: Path, samples: int) -> int:
-    """Bytes of the lines that are whole and tell of no more than `samples`."""
-    length = 0
+def _length_up_to(file: Path, samples: int, most: int | None) -> tuple[int, int]:
+    """Bytes and number of the lines, at most `most`, that are whole and tell of no more than `samples`."""
+    length, lines = 0, 0
     with file.open("rb") as stream:
         for line in stream:
             try:
@@ -230,10 +242,10 @@ def _length_up_to(file: Path, samples: int) -> int:
             except ValueError:
                 break
             told = record.get("samples") if isinstance(record, dict) else None
-            if not isinstance(told, int) or told > samples:
+            if not isinstance(told, int) or told > samples or lines == most:
                 break
-            length += len(line)
-    return length
+            length, lines = length + len(line), lines + 1
+    return length, lines
 
 
 def _plain(value: Any) -> Any:

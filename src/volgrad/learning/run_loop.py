@@ -5,20 +5,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import equinox as eqx
 import numpy as np
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from volgrad.errors import WorkError
 from volgrad.learning.assemble import optimizers
 from volgrad.learning.prepared import Prepared
 from volgrad.learning.run_folder import Metrics, RunFolder
-from volgrad.learning.training.checkpoint import Checkpoints
-from volgrad.learning.training.guard import Action
+from volgrad.learning.training.checkpoint import Checkpoints, Loaded
+from volgrad.learning.training.guard import Action, Guard
 from volgrad.learning.training.leaves import state_sha256
 from volgrad.learning.training.schedules import Plateau
 from volgrad.learning.training.state import State
 from volgrad.learning.training.trainer import Progress, Segment, Trainer, Validation, scaled
 
-__all__ = ["SILENT", "Context", "Hooks", "Loop", "Result"]
+__all__ = ["SILENT", "Context", "Hooks", "Loop", "Result", "resumed", "stored"]
 
 _SEGMENT_DISPATCHES = 32
 _SEGMENTS = 100  # a run has at least so many, where it has as many dispatches: for the curve, and for progress
@@ -61,6 +63,30 @@ class Result:
     notes: list[str] = field(default_factory=list)
 
 
+class _Stored(eqx.Module):
+    """What a checkpoint holds of a run: the state by its own names, and where a roll-back leads."""
+
+    variables: PyTree
+    statistics: PyTree
+    optimizer: PyTree
+    key: PRNGKeyArray
+    samples: Int[Array, ""]
+    sound: State
+
+
+def stored(progress: Progress) -> _Stored:
+    """The arrays of a run, as its checkpoints name them."""
+    state = progress.state
+    return _Stored(state.variables, state.statistics, state.optimizer, state.key, state.samples, progress.sound)
+
+
+def resumed(loaded: Loaded) -> Progress:
+    """Where a stored run goes on."""
+    held, host = loaded.state, loaded.host
+    state = State(held.variables, held.statistics, held.optimizer, held.key, held.samples)
+    return Progress(state, held.sound, Guard.from_dict(host["guard"]), int(host["step"]), int(host["sound_step"]))
+
+
 class Context:
     """What is the same throughout one call of `train`.
 
@@ -81,7 +107,7 @@ class Context:
         self.began = began
         self.prepared, self.folder, self.hooks = prepared, folder, hooks
         self.recipe = prepared.recipe
-        self.identity = prepared.recipe.identity() | {"image": prepared.image.digest}
+        self.identity = prepared.recipe.identity() | {"image": prepared.image.digest, "task.file": prepared.code}
         self.checkpoints = Checkpoints(folder.checkpoints, prepared.recipe.checkpoint.keep)
         self.best = Checkpoints(folder.path / _BEST, 1)
         self.notes: list[str] = []
@@ -112,13 +138,16 @@ class Loop:
         self.saved = time.perf_counter()
         self.unsaved_best: State | None = None
         self.stored = -1
+        self.status = str(host.get("status", "done"))
+        self.metrics: Metrics | None = None
+        context.notes[:0] = [note for note in host.get("notes", ()) if note not in context.notes]
         whole = trainer.plan.steps(context.prepared.clusters) * context.prepared.clusters
         self.dispatches = int(np.clip(budget // whole // _SEGMENTS, 1, _SEGMENT_DISPATCHES))
 
     def run(self, progress: Progress, metrics: Metrics) -> Result:
         """To the end of the plan, or to where the guard or `evaluate.patience` ends it."""
-        status = "done"
-        while status == "done" and self.trainer.plan.next(position := int(progress.state.samples)) is not None:
+        self.metrics = metrics
+        while self.status == "done" and self.trainer.plan.next(position := int(progress.state.samples)) is not None:
             segment = self.trainer.segment(progress, self.dispatches)
             progress = segment.progress
             if segment.action is not Action.GO_ON:
@@ -128,7 +157,7 @@ class Loop:
                     self._tell(metrics, progress, segment, segment.message, {})
                     self.save(progress)
                     raise WorkError(f"{self._context.folder.path}: {segment.message}")
-                status = "stalled"
+                self.status = "stalled"
             found, event = self._evaluated(progress, segment), segment.message
             if found and (factor := self._plateau(found["loss"])) != 1.0:
                 progress = scaled(progress, factor)
@@ -137,11 +166,11 @@ class Loop:
                 event = f"{event}; {cut}" if event else cut
             self._tell(metrics, progress, segment, event or None, found)
             if self.recipe.evaluate.patience and self.quiet >= self.recipe.evaluate.patience:
-                status = "no better"
+                self.status = "no better"
             if time.perf_counter() - self.saved >= self.recipe.checkpoint.every_seconds:
                 self.save(progress)
             self._context.hooks.step(int(progress.state.samples), self.budget, segment)
-        return self._finished(progress, status)
+        return self._finished(progress)
 
     def _evaluated(self, progress: Progress, segment: Segment) -> dict[str, float]:
         """Metrics where an evaluation is due."""
@@ -188,6 +217,10 @@ class Loop:
             "budget": self.budget,
             "guard": progress.guard.as_dict(),
             "step": progress.step,
+            "sound_step": progress.sound_step,
+            "status": self.status,
+            "lines": self.metrics.lines if self.metrics else 0,
+            "notes": list(self._context.notes),
             "plateau": list(self.plateau),
             "best": self.best,
             "evaluated": self.evaluated,
@@ -204,10 +237,10 @@ class Loop:
             best, host = int(self.unsaved_best.samples), self.host(progress)
             self._context.best.save(best, self.unsaved_best, host, self._context.identity)
             self.unsaved_best = None
-        self._context.checkpoints.save(samples, progress.state, self.host(progress), self._context.identity)
+        self._context.checkpoints.save(samples, stored(progress), self.host(progress), self._context.identity)
         self.saved, self.stored = time.perf_counter(), samples
 
-    def _finished(self, progress: Progress, status: str) -> Result:
+    def _finished(self, progress: Progress) -> Result:
         if self.stored != int(progress.state.samples):
             self.save(progress)
         final = {
@@ -216,11 +249,11 @@ class Loop:
             "best": self.best,
             "wall_s": self.spent + time.perf_counter() - self._context.began,
             "compile_s": self.compile_s,
-            "status": status,
+            "status": self.status,
             "steps": progress.step,
             "rollbacks": progress.guard.rollbacks,
             "notes": self._context.notes,
             "data": self._context.data,
         }
         self._context.folder.finish(final)
-        return Result(status, final, self._context.notes)
+        return Result(self.status, final, self._context.notes)

@@ -14,10 +14,11 @@ from typing import TypeVar
 from volgrad.errors import InputError, UnknownOptionError
 from volgrad.learning.study import Study
 
-__all__ = ["classes_in", "is_reference", "load", "load_module"]
+__all__ = ["classes_in", "is_reference", "load", "load_module", "source_digest"]
 
 _Class = TypeVar("_Class")
 _REFERENCE = re.compile(r"(?P<file>.+\.py)(?::(?P<name>\w*))?")
+_PREFIX = "volgrad_user_"
 
 
 def is_reference(text: str) -> bool:
@@ -75,7 +76,7 @@ def load_module(path: Path) -> ModuleType:
     if not path.is_file():
         raise InputError(f"{path}: no such file; a path is relative to the recipe's folder", file=path)
     digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
-    name = f"volgrad_user_{re.sub(r'[^0-9a-zA-Z_]', '_', path.stem)}_{digest}"
+    name = f"{_PREFIX}{re.sub(r'[^0-9a-zA-Z_]', '_', path.stem)}_{digest}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise InputError(f"{path}: this is no Python file", file=path)
@@ -103,6 +104,13 @@ def classes_in(module: ModuleType, contract: type[_Class]) -> dict[str, type[_Cl
         and not inspect.isabstract(value)
         and value.__module__ == module.__name__
     }
+
+
+def source_digest(kind: type) -> str | None:
+    """SHA-256 of the user's file that a class comes from; None for one of an installed module."""
+    if not kind.__module__.startswith(_PREFIX):
+        return None
+    return hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest()
 
 
 def told(error: BaseException, path: Path) -> str:

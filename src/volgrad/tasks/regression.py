@@ -34,7 +34,7 @@ class RegressionData(StudyData, frozen=True, kw_only=True):
     """`[data]`.
 
     Attributes:
-        source: a Parquet file, or the folder of a training image.
+        source: a Parquet file, or the folder of a training image; the next three are for the file only.
         features: columns that go in.
         target: column to be told from them.
         ts: column of stamps by which rows ascend; rows count as in the order of time where it is empty.
@@ -78,6 +78,12 @@ class Regression(Study):
             raise InputError("data.source is empty: name a Parquet file or the folder of a training image")
         path = located(base, data.source)
         if (path / _HEAD).is_file():
+            if data.features or data.target or data.ts:
+                raise InputError(
+                    f"{path}: this is a training image, whose columns model.inputs and model.target choose: leave out "
+                    "data.features, data.target and data.ts",
+                    file=path,
+                )
             return Image.open(path)
         if not path.is_file():
             raise InputError(f"{path}: no such file, and no training image", file=path)

@@ -8,7 +8,7 @@ import jax
 
 from volgrad.learning.assemble import optimizers
 from volgrad.learning.batching.loader import batch_of
-from volgrad.learning.prepared import prepare
+from volgrad.learning.prepared import prepare, unscheduled
 from volgrad.learning.recipe import Recipe, read_recipe, resolve
 from volgrad.learning.run import SILENT, Hooks, Result
 from volgrad.learning.run import train as run
@@ -85,6 +85,8 @@ def lr_range(
 ) -> RangeTest:
     """The learning-rate range test of a recipe, from its first state, on the first batches of its training split.
 
+    Rates are those of the recipe's `optimizer.learning_rate`: what `scale_with_batch` makes of them is a step's.
+
     Args:
         plan: from `read_plan`.
         image_folder: where a training image may be kept.
@@ -96,15 +98,15 @@ def lr_range(
         InputError: the recipe or its data cannot be used, or the rates are out of order.
     """
     hooks.stage("reading data")
-    prepared = prepare(plan.study, plan.recipe, plan.base, image_folder)
+    recipe = unscheduled(plan.recipe)
+    prepared = prepare(plan.study, recipe, plan.base, image_folder)
     try:
         hooks.stage("testing rates")
         stack = prepared.loader.stack(0, steps, prepared.clusters)
         state = prepared.first_state(steps * prepared.clusters)
-        optimizer = optimizers(plan.recipe, steps * prepared.clusters, prepared.clusters)(prepared.clusters)
+        optimizer = optimizers(recipe, steps * prepared.clusters, prepared.clusters)(prepared.clusters)
+        unit = float(optimizer.hyper.learning_rate / recipe.optimizer.hyper["learning_rate"])
         device = jax.tree.map(jax.device_put, stack)
-        return range_test(
-            prepared.task, optimizer, state, device, lambda part: batch_of(*part), lowest=lowest, highest=highest
-        )
+        return range_test(prepared.task, optimizer, state, device, lambda part: batch_of(*part), lowest, highest, unit)
     finally:
         prepared.loader.close()

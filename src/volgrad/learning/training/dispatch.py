@@ -16,10 +16,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int32, PyTree
+from jaxtyping import Array, Float32, Int32, PyTree
 
 from volgrad.errors import InputError
-from volgrad.learning.batching.batch import Batch
 from volgrad.learning.batching.loader import batch_of
 from volgrad.learning.training.state import Info, Optimizer, State, mean_loss
 from volgrad.learning.training.task import Task
@@ -133,32 +132,29 @@ def train_program(task: Task, optimizer: Optimizer, state: State, shape: tuple[i
     return jax.jit(many, donate_argnums=0).lower(_shapes(state), _shapes(task), *_stack_shapes(shape)).compile()
 
 
-def evaluate_program(task: Task, state: State, shape: tuple[int, int, int, int]) -> Any:
-    """The compiled `(variables, statistics, key, task, values, count, weight) -> metrics`, means over the clusters.
+def evaluate_program(task: Task, state: State, shape: tuple[int, int, int]) -> Any:
+    """The compiled `(variables, statistics, key, task, values, count, weight) -> metrics` of one batch.
 
     `loss` is among them: the task's own metric of that name, else its loss.
+
+    Args:
+        task: what is learned.
+        state: of a run, with the variables that serve; only shapes are used.
+        shape: (clusters, rows, features) of the batch.
     """
 
-    def one(variables: PyTree, statistics: PyTree, key: Array, task: Task, batch: Batch) -> dict[str, Array]:
-        metrics = {name: jnp.asarray(value) for name, value in task.evaluate(variables, statistics, batch).items()}
-        if "loss" not in metrics:
-            metrics["loss"] = mean_loss(task.loss(variables, statistics, batch, key)[0], batch)
-        return metrics
-
-    def many(
-        variables: PyTree, statistics: PyTree, key: Array, task: Task, values: Values, count: Counts, weight: Weights
-    ) -> dict[str, Float[Array, ""]]:
-        def part(_, stacked):
-            batch = batch_of(*stacked)
-            return None, (one(variables, statistics, key, task, batch), batch.mask.sum())
-
-        stack = (jnp.asarray(values), jnp.asarray(count), jnp.asarray(weight))
-        found, real = jax.lax.scan(part, None, stack)[1]
-        share = real / jnp.maximum(real.sum(), 1)
-        return {name: (value * share.astype(value.dtype)).sum() for name, value in found.items()}
+    def metrics(
+        variables: PyTree, statistics: PyTree, key: Array, task: Task, values: Array, count: Array, weight: Array
+    ) -> dict[str, Array]:
+        batch = batch_of(values, count, weight)
+        found = {name: jnp.asarray(value) for name, value in task.evaluate(variables, statistics, batch).items()}
+        if "loss" not in found:
+            found["loss"] = mean_loss(task.loss(variables, statistics, batch, key)[0], batch)
+        return found
 
     like = (_shapes(part) for part in (state.variables, state.statistics, state.key, task))
-    return jax.jit(many).lower(*like, *_stack_shapes(shape)).compile()
+    stack = (jax.ShapeDtypeStruct(one.shape[1:], one.dtype) for one in _stack_shapes((1, *shape)))
+    return jax.jit(metrics).lower(*like, *stack).compile()
 
 
 def _shapes(tree: PyTree) -> PyTree:

@@ -1,7 +1,7 @@
 """The loop of a run: dispatch after dispatch, judged while the next one computes, from one sound state to the next.
 
-A *segment* is some dispatches. At its start the state is sound and is kept; if the guard finds the loss running away
-within it, the run goes back there with a smaller step. At its end the pipeline is empty: there a run is evaluated and
+A *segment* is some dispatches. The state at its start is kept; if the guard finds the loss running away within it, the
+run goes back there, or to the segment before where the fault began then, with a smaller step. At its end the pipeline is empty: there a run is evaluated and
 stored. Whatever decides where a run goes (losses, positions) is data: the clock is read for telling only.
 """
 
@@ -25,20 +25,22 @@ from volgrad.learning.training.task import Task
 __all__ = ["Progress", "Segment", "Trainer", "Validation", "first_progress", "scaled"]
 
 _EVALUATED_ROWS = 65_536  # most rows of the validation split that are looked at each time
-_EVALUATED_BATCH = 8_192  # of them at once
 
 
 class Progress(NamedTuple):
     """All that a run carries between segments, and a checkpoint holds.
 
     state: on the device.
+    sound: the last state from which a dispatch was judged to go on well: where a roll-back leads.
     guard: what the guard remembers.
-    step: steps taken, those of segments that were rolled back not counted.
+    step, sound_step: steps taken until either state, those that were rolled back not counted.
     """
 
     state: State
+    sound: State
     guard: Guard
     step: int
+    sound_step: int
 
 
 class Segment(NamedTuple):
@@ -76,22 +78,20 @@ class Validation:
 
     def __init__(self, loader: Loader) -> None:
         """Draw them; the loader may be closed afterwards."""
-        there = len(loader.clusters)
-        wanted = min(there, max(1, _EVALUATED_ROWS // loader.rows))
-        batch = min(wanted, max(1, _EVALUATED_BATCH // loader.rows))
-        self.stack = loader.stack(0, wanted // batch, batch)
-        self.clusters = wanted // batch * batch
+        self.clusters = min(len(loader.clusters), max(1, _EVALUATED_ROWS // loader.rows))
+        # one batch, so that metrics are those of all rows, whatever a task makes of them (a root, a median)
+        self._batch = Stack(*(part[0] for part in loader.stack(0, 1, self.clusters)))
         self._program: Any = None
 
     def compile(self, task: Task, optimizer: FirstOrder, state: State) -> None:
         """Make the program ahead of time."""
         like = State(optimizer.serving(state), state.statistics, None, state.key, state.samples)
-        self._program = evaluate_program(task, like, self.stack.values.shape)
+        self._program = evaluate_program(task, like, self._batch.values.shape)
 
     def metrics(self, task: Task, optimizer: FirstOrder, state: State) -> dict[str, float]:
         """Metrics of the variables that would serve now; `loss` among them."""
         serving = optimizer.serving(state)
-        found = self._program(serving, state.statistics, state.key, task, *self.stack)
+        found = self._program(serving, state.statistics, state.key, task, *self._batch)
         return {name: float(value) for name, value in jax.device_get(found).items()}
 
 
@@ -100,7 +100,6 @@ class Trainer:
 
     Attributes:
         plan: which dispatches there are.
-        compile_seconds: spent on compiling so far.
     """
 
     def __init__(
@@ -120,7 +119,7 @@ class Trainer:
             plan: of the run.
             rule: of the guard.
         """
-        self.plan, self.compile_seconds = plan, 0.0
+        self.plan = plan
         self._task, self._optimizers, self._loader, self._rule = task, optimizers, loader, rule
         self._programs: dict[tuple[int, int], Any] = {}
 
@@ -137,12 +136,12 @@ class Trainer:
         watch = _Watch(progress.guard, self._rule)
         requests = [(one.start, one.steps, one.clusters) for one in planned]
         before: tuple[Info, Stack] | None = None
-        done = 0
+        done = rows = 0
         with closing(Prefetch(self._loader, requests)) as stacks:
             for one, stack in zip(planned, stacks, strict=True):
                 program = self._program(one.steps, one.clusters, state)
                 state, info = program(state, self._task, *(jax.device_put(part) for part in stack))
-                done += 1
+                done, rows = done + 1, rows + int(stack.count.sum())
                 if before is not None:
                     watch.look(before[0])
                     stacks.release(before[1])
@@ -152,7 +151,6 @@ class Trainer:
             if before is not None and watch.verdict.action in (Action.GO_ON, Action.REMEDY):
                 watch.look(before[0])
         steps = sum(one.steps for one in planned[:done])
-        rows = sum(one.steps * one.clusters for one in planned[:done]) * self._loader.rows
         after = self._after(progress, state, steps, watch)
         return Segment(
             after,
@@ -176,21 +174,25 @@ class Trainer:
             position = one.stop
 
     def _after(self, progress: Progress, state: State, steps: int, watch: "_Watch") -> Progress:
-        """Where the run goes on: at the end of the segment, or back at its start."""
+        """Where the run goes on: at the end of the segment, or back at the last sound state.
+
+        The start of this segment is sound once a dispatch from it on was judged to go on well: losses are those before
+        a step, so that a loss which runs away in the last dispatch of a segment shows in the next one only.
+        """
         verdict = watch.verdict
-        if verdict.action in (Action.ROLL_BACK, Action.GIVE_UP):
-            stalled = verdict.guard.remedies > self._rule.remedies
-            if verdict.action is Action.GIVE_UP and stalled:
-                return Progress(state, verdict.guard, progress.step + steps)
-            return Progress(_rescaled(progress.state, verdict.factor), verdict.guard, progress.step)
-        return Progress(_rescaled(state, verdict.factor), verdict.guard, progress.step + steps)
+        sound, sound_step = progress.sound, progress.sound_step
+        if watch.start_is_sound:
+            sound, sound_step = progress.state, progress.step
+        stalled = verdict.action is Action.GIVE_UP and verdict.guard.remedies > self._rule.remedies
+        if verdict.action is Action.ROLL_BACK or (verdict.action is Action.GIVE_UP and not stalled):
+            back = _rescaled(sound, verdict.factor)
+            return Progress(back, back, verdict.guard, sound_step, sound_step)
+        return Progress(_rescaled(state, verdict.factor), sound, verdict.guard, progress.step + steps, sound_step)
 
     def _program(self, steps: int, clusters: int, state: State) -> Any:
         if (steps, clusters) not in self._programs:
-            began = time.perf_counter()
             shape = (steps, clusters, self._loader.rows, len(self._loader.image.features))
             self._programs[steps, clusters] = train_program(self._task, self._optimizers(clusters), state, shape)
-            self.compile_seconds += time.perf_counter() - began
         return self._programs[steps, clusters]
 
 
@@ -202,6 +204,8 @@ class _Watch:
         self.verdict = Verdict(Action.GO_ON, 1.0, "", guard)
         self.learning_rate = self.gradient_norm = float("nan")
         self.refused = 0
+        self.start_is_sound = False
+        self._looked = False
         self._sum, self._count = 0.0, 0
 
     @property
@@ -219,6 +223,9 @@ class _Watch:
         self.gradient_norm = float(found.gradient_norm[-1])
         if self.verdict.action is Action.GO_ON:
             self.verdict = self.verdict.guard.judge(losses, accepted, self._rule)
+            if not self._looked:
+                self.start_is_sound = self.verdict.action is Action.GO_ON and not self.verdict.guard.high
+        self._looked = True
 
 
 def _rescaled(state: State, factor: float) -> State:
@@ -229,7 +236,7 @@ def _rescaled(state: State, factor: float) -> State:
 
 def first_progress(state: State) -> Progress:
     """Of a run that begins."""
-    return Progress(state, Guard(), 0)
+    return Progress(state, state, Guard(), 0, 0)
 
 
 def scaled(progress: Progress, factor: float) -> Progress:

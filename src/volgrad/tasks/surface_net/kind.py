@@ -27,6 +27,7 @@ from volgrad.tasks.surface_net.weights import Weights, forward, shipped
 __all__ = ["SurfaceNet"]
 
 _LADDER = (16, 32, 64)
+_SHAPE_HOURS, _OWN_HOURS = 18.0, 168.0  # over which what is remembered loses half its share (assumption)
 _DAMPED = 0.5  # measured: wings +.7 points on months, where the whole way costs 1 to 4 in some of them
 
 
@@ -127,14 +128,21 @@ def moves(told: Told, said: Spoken, own: float = 1.0) -> Float64[np.ndarray, "ex
 
     Half of what the network says: it learns from memories of fits that did not lean on memories themselves.
     """
-    return np.asarray(_DAMPED * (said.shape_share * told.knotted("shape") + own * said.shape))
+    fresh = 1.0 / (1.0 + (_age_hours(told) / _SHAPE_HOURS) ** 4)
+    return np.asarray(_DAMPED * (fresh[:, None] * said.shape_share * told.knotted("shape") + own * said.shape))
 
 
 def expectation(told: Told, said: Spoken) -> tuple[np.ndarray, np.ndarray]:
     """Level beyond the neighbours' and smile beyond theirs that are expected of each expiry."""
     remembered = np.stack([told.single("level_fast"), told.single("level_slow")], axis=-1) * LEVEL_UNIT
-    level = (said.level_shares * remembered).sum(-1) + said.level
-    return np.asarray(level), np.asarray(said.smile_share * told.knotted("smile")) * SMILE_UNIT
+    fresh = 1.0 / (1.0 + (_age_hours(told) / _OWN_HOURS) ** 2)
+    level = fresh * (said.level_shares * remembered).sum(-1) + said.level
+    return np.asarray(level), np.asarray(fresh[:, None] * said.smile_share * told.knotted("smile")) * SMILE_UNIT
+
+
+def _age_hours(told: Told) -> Float64[np.ndarray, " expiries"]:
+    """Hours since each expiry was last seen; the network has not been taught to tell days."""
+    return np.expm1(3.0 * told.single("age").astype(np.float64))
 
 
 def _with_remembered(framed: Framed, chain: Chain, memory: Mapping[int, Memory]) -> tuple[Any, Batch]:

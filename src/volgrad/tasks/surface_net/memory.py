@@ -61,8 +61,9 @@ class Memory(NamedTuple):
     @classmethod
     def of(cls, numbers: Float64[np.ndarray, " numbers"]) -> "Memory":
         """From one array, as carried."""
-        parts = np.split(numbers, _PLACES)
-        return cls(float(parts[0][0]), parts[1], float(parts[2][0]), *parts[3:-1], parts[-1].reshape(-1, 4))
+        ts_us, level, before, seen, quoted, smile, smile_seen, shape, shape_seen, quotes = np.split(numbers, _PLACES)
+        known = level, float(before[0]), seen, quoted, smile, smile_seen, shape, shape_seen
+        return cls(float(ts_us[0]), *known, quotes.reshape(-1, 4))
 
     @classmethod
     def empty(cls, ts_us: int) -> "Memory":

@@ -31,7 +31,13 @@ __all__ = ["Shapes", "SurfaceNetData", "SurfaceNetModel", "SurfaceNetStudy"]
 _COUNT = KNOTS.size
 _INPUTS = len(FEATURES)
 _VERSION = 1
-_OWN = ("markets", "chains", "first_seed", "views")  # keys of `[data]` that examples depend on, beside the files
+_OWN = (
+    "markets",
+    "chains",
+    "first_seed",
+    "views",
+    "mixed",
+)  # keys of `[data]` that examples depend on, beside the files
 _AT = {name: place for place, name in enumerate((*FEATURES, *TARGETS))}
 
 
@@ -39,11 +45,12 @@ class SurfaceNetData(StudyData, frozen=True, kw_only=True):
     """`[data]`.
 
     Attributes:
-        sources: files, folders or stores of recorded quotes; a simulated market where there is none.
-        markets: simulated ones.
+        sources: files, folders or stores of recorded quotes; simulated markets where there are none.
+        markets: simulated ones; beside recorded quotes they are made where `mixed` says so.
         chains: of each simulated market.
         first_seed: of the first market; the others follow.
-        views: what is hidden; simulated markets and recorded underlyings take turns.
+        views: what is hidden; simulated markets take turns, recorded quotes are looked at in each.
+        mixed: whether simulated markets stand beside recorded quotes.
     """
 
     sources: str | tuple[str, ...] = ()
@@ -51,6 +58,7 @@ class SurfaceNetData(StudyData, frozen=True, kw_only=True):
     chains: int = 8
     first_seed: int = 1000
     views: tuple[str, ...] = VIEWS
+    mixed: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -218,7 +226,8 @@ def _every(data: SurfaceNetData, paths: list[Path]) -> Iterator[Example]:
         for number, view in enumerate(data.views):
             for ccy in sorted({chain.ccy for chain in chains}):
                 yield from examples(_of(chains, ccy), view, data.first_seed + number)
-        return
+        if not data.mixed:
+            return
     for market in range(data.markets):
         seed = data.first_seed + market
         yield from examples(market_chains(seed, data.chains), data.views[market % len(data.views)], seed)
