@@ -5,6 +5,8 @@ from functools import cache
 
 import jax
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,6 +31,7 @@ from volgrad.tasks.surface_net.missing import with_missing
 from volgrad.tasks.surface_net.study import SurfaceNetData, SurfaceNetModel, SurfaceNetStudy
 from volgrad.tasks.surface_net.views import VIEWS, hidden, kept, kinked
 from volgrad.tasks.surface_net.weights import packed, shipped
+from volgrad.tasks.surfaces import Surfaces
 
 DAYS = (2, 9, 30, 60, 90, 180)
 HOUR_US = 3_600_000_000
@@ -206,6 +209,17 @@ def test_strikes_quoted_no_more_are_remembered_for_an_hour(hours, remembered):
     fitted = made.fit(shown_)
     assert fitted.model_iv.size == shown_.n_rows
     assert clean(fitted)
+
+
+def test_a_missing_expiry_stands_in_the_surfaces_file(tmp_path):
+    made = fitter(speaking(slow=20.0), 1)
+    first = made.fit(kink(0.04))
+    second = made.fit(later(without(kink(0.04), 3), 1))
+    Surfaces.of([first, second]).write(tmp_path / "surfaces.parquet")
+    table = pq.read_table(tmp_path / "surfaces.parquet")
+    stamps = table["expiry"].cast(pa.int64()).to_numpy()
+    assert stamps.reshape(2, -1)[1].tolist() == chain().expiry_us.tolist()
+    assert table["quoted_high"].to_numpy().reshape(2, -1)[1][3] == 0.0
 
 
 # ------------------------------------------------------------------------------------------------- missing expiries

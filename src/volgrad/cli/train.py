@@ -1,7 +1,9 @@
 """`volgrad train`: mini-batch learning by recipe, into a folder that survives anything."""
 
 import math
+import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from volgrad.learning.training.trainer import Segment
 
 __all__ = ["hooks_on_terminal", "train"]
+
+_TOLD_EVERY_S = 60.0  # where the output is no terminal
 
 
 def train(
@@ -59,6 +63,7 @@ def train(
     runtime.start(threads)
     from volgrad.tasks.training import train as work
 
+    signal.signal(signal.SIGTERM, _asked_to_stop)
     try:
         with hooks_on_terminal(quiet=common.json) as hooks:
             result = work(recipe, out, settings=set_ or [], resume=resume, hooks=hooks, threads=threads)
@@ -87,7 +92,15 @@ def hooks_on_terminal(quiet: bool) -> "Iterator[Hooks]":
         yield Hooks()
         return
     if not sys.stderr.isatty():
-        yield Hooks(note=lambda text: print(f"volgrad: {text}", file=sys.stderr))
+        last = time.monotonic()
+
+        def tell(done: int, total: int, segment: "Segment") -> None:
+            nonlocal last
+            if time.monotonic() - last >= _TOLD_EVERY_S:
+                last = time.monotonic()
+                print(f"volgrad: {done:,} of {total:,} samples, loss {segment.loss:.4g}", file=sys.stderr)
+
+        yield Hooks(step=tell, note=lambda text: print(f"volgrad: {text}", file=sys.stderr))
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
@@ -103,6 +116,10 @@ def hooks_on_terminal(quiet: bool) -> "Iterator[Hooks]":
             step=step,
             note=lambda text: bar.console.print(f"volgrad: {text}", markup=False),
         )
+
+
+def _asked_to_stop(*_: Any) -> None:
+    raise SystemExit(143)
 
 
 def _write_report(out: Path) -> None:

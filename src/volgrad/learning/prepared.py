@@ -75,6 +75,23 @@ class Prepared:
             told["effective"] = {"column": self.column, **effective_size(self.image, latest, self.column)._asdict()}
         return told
 
+    def notes(self) -> list[str]:
+        """Sentences on what is out of the ordinary."""
+        told = [self.loader.note] if self.loader.note else []
+        table, size = self.recipe.optimizer, self.recipe.batch.size
+        if size is not None and self.clusters == 1 and size < self.loader.mean_drawn:
+            told.append(
+                f"batch.size = {size} rows is less than one cluster holds ({self.loader.mean_drawn:.0f} rows drawn): "
+                "a batch is one cluster; lower batch.rows_per_cluster for smaller ones"
+            )
+        kept = jax.eval_shape(lambda: self.task.init(jax.random.key(0))[1])
+        if table.average == "mean" and jax.tree.leaves(kept):
+            told.append(
+                "optimizer.average = 'mean' serves averaged weights with running statistics of the weights on the way: "
+                "take 'ema' (of a short half-life), or a normalisation that keeps none"
+            )
+        return told
+
     def validation(self) -> Validation | None:
         """What is evaluated on; None where the recipe keeps nothing for it."""
         if not len(self.splits.validation):
@@ -116,9 +133,14 @@ def prepare(study: Study, recipe: Recipe, base: Path, folder: Path, blocks: Bloc
     )
     loader = Loader(image, splits.train, recipe.seed, recipe.batch.rows_per_cluster, blocks=blocks)
     try:
-        usual = float(np.minimum(image.counts[splits.train.start : splits.train.stop], loader.rows).mean())
-        rungs = [Rung(*rung) for rung in recipe.batch.rungs(usual, study.clusters)]
+        default = min(study.clusters, len(splits.train))
+        rungs = [Rung(*rung) for rung in recipe.batch.rungs(loader.mean_drawn, default)]
         for rung in rungs:
+            if rung.clusters > len(splits.train):
+                raise InputError(
+                    f"a batch of {rung.clusters:,} clusters, and the training split has {len(splits.train):,}: lower "
+                    "[batch] size or clusters"
+                )
             if rung.clusters % recipe.batch.accumulate:
                 raise InputError(
                     f"batch.accumulate = {recipe.batch.accumulate} does not divide a batch of {rung.clusters} "

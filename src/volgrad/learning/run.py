@@ -62,8 +62,6 @@ def train(
 def _go(context: Context, threads: int | None) -> Result:
     """Set up or resume, then segment after segment to the end."""
     prepared, recipe = context.prepared, context.recipe
-    if prepared.loader.note:
-        context.note(prepared.loader.note)
     loaded = _loaded(context)  # before anything is written: it may be of another recipe
     context.folder.begin(recipe.to_toml(), {} if threads is None else {"threads": threads})
     host: dict[str, Any] = loaded.host if loaded else {}

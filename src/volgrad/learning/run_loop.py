@@ -1,5 +1,6 @@
 """Segments of a run to its end, and what is done between them: evaluating, telling, storing."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -112,6 +113,8 @@ class Context:
         self.best = Checkpoints(folder.path / _BEST, 1)
         self.notes: list[str] = []
         self.data = prepared.worth()
+        for text in prepared.notes():
+            self.note(text)
 
     def note(self, text: str) -> None:
         """Tell a sentence, and keep it."""
@@ -147,6 +150,26 @@ class Loop:
     def run(self, progress: Progress, metrics: Metrics) -> Result:
         """To the end of the plan, or to where the guard or `evaluate.patience` ends it."""
         self.metrics = metrics
+        try:
+            progress = self._advance(progress, metrics)
+        except (KeyboardInterrupt, SystemExit):  # asked to stop: what was done so far is kept
+            self.save(self.latest)
+            self._context.note(f"stored at {int(self.latest.state.samples):,} samples: go on with --resume")
+            raise
+        if self.best and not self.best["samples"]:
+            self._context.note(
+                "validation was never better than before the first step: lower optimizer.learning_rate (see "
+                "volgrad lr-range)"
+            )
+        return self._finished(progress)
+
+    def _advance(self, progress: Progress, metrics: Metrics) -> Progress:
+        self.latest = progress
+        if self.trainer.plan.next(int(progress.state.samples)) is None or self.status != "done":
+            self._context.note("this run had ended already; nothing was trained")
+        elif self.validation is not None and self.best is None:
+            found = self.validation.metrics(self._context.prepared.task, self.optimizer, progress.state)
+            self.best = {"samples": 0} | found  # so that a run which only gets worse is told
         while self.status == "done" and self.trainer.plan.next(position := int(progress.state.samples)) is not None:
             segment = self.trainer.segment(progress, self.dispatches)
             progress = segment.progress
@@ -169,8 +192,9 @@ class Loop:
                 self.status = "no better"
             if time.perf_counter() - self.saved >= self.recipe.checkpoint.every_seconds:
                 self.save(progress)
+            self.latest = progress
             self._context.hooks.step(int(progress.state.samples), self.budget, segment)
-        return self._finished(progress)
+        return progress
 
     def _evaluated(self, progress: Progress, segment: Segment) -> dict[str, float]:
         """Metrics where an evaluation is due."""
@@ -180,7 +204,8 @@ class Loop:
             return {}
         self.evaluated = samples
         metrics = self.validation.metrics(self._context.prepared.task, self.optimizer, progress.state)
-        better = metrics["loss"] < (self.best["loss"] if self.best else float("inf"))
+        beaten = self.best["loss"] if self.best else float("inf")
+        better = metrics["loss"] < (beaten if math.isfinite(beaten) else float("inf"))
         self.quiet = 0 if better else self.quiet + 1
         if better:
             self.best = {"samples": samples} | metrics

@@ -11,6 +11,7 @@ from jaxtyping import ArrayLike, Float64
 from volgrad.errors import InputError
 from volgrad.market.black import Greeks
 from volgrad.market.chain import Chain
+from volgrad.market.instruments import YEAR_US
 from volgrad.models.surface import ListedSurface
 from volgrad.tasks.fitted import FittedChain
 from volgrad.tasks.summary import stamp_text
@@ -149,8 +150,10 @@ def load_surfaces(path: str | Path) -> Surfaces:
 
 
 def _entry(chain: Chain, surface: ListedSurface) -> Entry:
-    used = chain.expiry_us[np.unique(chain.expiry_index)]
-    return Entry(chain.ts_us, chain.ccy, chain.split, chain.settlement.value, surface, used)
+    stamps = chain.expiry_us[np.unique(chain.expiry_index)]
+    if surface.expiry_years.size != stamps.size:  # it has expiries that the chain does not show
+        stamps = chain.ts_us + np.rint(surface.expiry_years * YEAR_US).astype(np.int64)
+    return Entry(chain.ts_us, chain.ccy, chain.split, chain.settlement.value, surface, stamps)
 
 
 def _check(k: ArrayLike, tau: ArrayLike, is_call: ArrayLike = True) -> None:

@@ -106,6 +106,9 @@ class Loader:
         self.mean_rows = int(last - first) / len(clusters)
         longest = self._windows.longest()
         self.rows = longest if rows_per_cluster is None else min(rows_per_cluster, longest)
+        counts = image.counts[clusters.start : clusters.stop]
+        #: Rows that a visit draws of a cluster, on average.
+        self.mean_drawn = float(np.minimum(counts, self.rows).mean())
         self._draws = RowDraws(seed, self.rows)
         self._threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._one_at_a_time = threading.Lock()

@@ -86,11 +86,16 @@ class Splits:
         for name, share in (("train", 1.0), ("validation", validation), ("test", test)):
             if share > 0.0 and not len(named[name]):
                 raise EmptyInputError(
-                    f"no cluster is left for {name}: {n} clusters over {start[-1] - start[0]} us, validation "
-                    f"{validation:g}, test {test:g}, purge {purge_us} us, embargo {embargo_us} us; "
+                    f"no cluster is left for {name}: {n} clusters over {_days(start[-1] - start[0])}, validation "
+                    f"{validation:g}, test {test:g}, purge {_days(purge_us)}, embargo {_days(embargo_us)}; "
                     "give more data, or smaller gaps"
                 )
         return cls(**named, purge_us=purge_us, embargo_us=embargo_us)
+
+
+def _days(span_us: int) -> str:
+    """A length of time in days, as people read it."""
+    return f"{int(span_us) / 86_400_000_000:.4g} days"
 
 
 def _prefix(known: np.ndarray, latest: int) -> int:

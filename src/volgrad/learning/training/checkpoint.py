@@ -301,7 +301,7 @@ def _check_identity(found: Checkpoint, identity: dict[str, Any], folder: Path) -
     if differing:
         raise ForeignError(
             f"{folder / found.name}: the checkpoint was made with {'; with '.join(differing)}: set it back to resume "
-            "this run, or start a new one in another folder."
+            "this run (the recipe.toml in its folder says what it was begun with), or start a new one elsewhere."
         )
 
 

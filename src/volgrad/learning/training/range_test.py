@@ -143,7 +143,8 @@ def judge(rates: Float64[np.ndarray, " steps"], losses: Float64[np.ndarray, " st
             "lower, or end higher"
         )
         return RangeTest(rates, losses, smoothed, None, None, stable, None, False, why)
-    steepest = _steepest(rates, losses, least)
+    # in the logarithm where there is one: the last tenth of a loss is worth as much as the first
+    steepest = _steepest(rates, np.log(losses) if losses.min() > 0.0 else losses, least)
     suggestion = steepest if stable is None else min(steepest, _MARGIN * stable)
     limit = (
         f"it rises for good beyond {stable:.3g}"

@@ -1,8 +1,9 @@
 """The loop of a run: dispatch after dispatch, judged while the next one computes, from one sound state to the next.
 
 A *segment* is some dispatches. The state at its start is kept; if the guard finds the loss running away within it, the
-run goes back there, or to the segment before where the fault began then, with a smaller step. At its end the pipeline is empty: there a run is evaluated and
-stored. Whatever decides where a run goes (losses, positions) is data: the clock is read for telling only.
+run goes back there, or to the segment before where the fault began then, with a smaller step. At its end the pipeline
+is empty: there a run is evaluated and stored. Whatever decides where a run goes (losses, positions) is data: the clock
+is read for telling only.
 """
 
 import time

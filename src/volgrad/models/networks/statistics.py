@@ -111,8 +111,11 @@ def moments(
     squares = jnp.square(centred).sum(axis=-2)
     if axis_name is not None:
         squares = jax.lax.psum(squares, axis_name)
-    of_groups = (values.reshape(groups, features) for values in (origin, offset, squares / count))
-    return Moments(*of_groups, rows.reshape(groups), clusters), centred.reshape(x.shape)
+    shape = (groups, features)
+    found = Moments(
+        origin.reshape(shape), offset.reshape(shape), (squares / count).reshape(shape), rows.reshape(groups), clusters
+    )
+    return found, centred.reshape(x.shape)
 
 
 def over_devices(found: Moments, axis_name: str | None) -> Moments:
