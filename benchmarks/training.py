@@ -15,10 +15,12 @@ rows in memory, shuffled. What each loop does in its steps:
 - Keras on JAX: `fit` on the arrays.
 
 All take turns within one process, so that a busy machine slows all alike; a figure is the median over turns, ratios are
-medians of each turn's ratio. Compilation is left out. `share of peak` is the network's multiplications (6 x weights a row: forward, and back by inputs and by weights) over the best rate of a large float32 matrix product on this machine.
+medians of each turn's ratio. Compilation is left out. `share of peak` is the network's multiplications (6 x weights a
+row: forward, and back by inputs and by weights) over the best rate of a large float32 matrix product on this machine.
 Rivals that are not installed are named as left out.
 """
 
+import importlib
 import importlib.metadata
 import importlib.util
 import json
@@ -139,18 +141,18 @@ def hand_loop(x: np.ndarray, y: np.ndarray, size: int, seed: int) -> Loop:
     params, running = init(jax.random.key(seed))
     carry = (params, running, optimizer.init(params))
     chunk = max(4, min(1024, 65_536 // size))
-    many = many.lower(carry, jax.ShapeDtypeStruct((chunk, size), jnp.int64)).compile()
+    compiled = many.lower(carry, jax.ShapeDtypeStruct((chunk, size), jnp.int64)).compile()
 
     def loop(steps: int) -> float:
         nonlocal carry
         began, done, epoch = perf_counter(), 0, 0
-        order = np.zeros(0, np.int64)
+        order, losses = np.zeros(0, np.int64), np.zeros(0)
         while done < steps:
             if len(order) < chunk * size:
                 fresh = np.asarray(shuffle(jax.random.key(epoch)), np.int64)
                 order, epoch = np.concatenate([order, fresh]), epoch + 1
             part, order = order[: chunk * size], order[chunk * size :]
-            carry, losses = many(carry, part.reshape(chunk, size))
+            carry, losses = compiled(carry, part.reshape(chunk, size))
             done += chunk
         np.asarray(losses)
         return (perf_counter() - began) * steps / done
@@ -163,8 +165,7 @@ def hand_loop(x: np.ndarray, y: np.ndarray, size: int, seed: int) -> Loop:
 
 def torch_loop(x: np.ndarray, y: np.ndarray, size: int, seed: int, threads: int) -> Loop:
     """Eager torch with the fused optimiser, batches by index."""
-    import torch
-
+    torch: Any = importlib.import_module("torch")
     torch.manual_seed(seed)
     layers: list[Any] = []
     for place in range(DEPTH):
@@ -195,8 +196,7 @@ def keras_loop(x: np.ndarray, y: np.ndarray, size: int, seed: int) -> Loop:
     import jax
 
     with jax.enable_x64(False):
-        import keras
-
+        keras: Any = importlib.import_module("keras")
         keras.utils.set_random_seed(seed)
         layers: list[Any] = []
         for _ in range(DEPTH):

@@ -34,7 +34,7 @@ def decay(steps, noise, seed=0, floor=0.02):
 
 @settings(max_examples=30)
 @given(
-    seed=st.integers(0, 10**6), noise=st.floats(0.0, 0.6), per_dispatch=st.sampled_from([5, 32, 256]), low=st.booleans()
+    seed=st.integers(0, 10**6), noise=st.floats(0.0, 0.4), per_dispatch=st.sampled_from([5, 32, 256]), low=st.booleans()
 )
 def test_noise_is_no_divergence(seed, noise, per_dispatch, low):
     losses = decay(3000, noise, seed) - (1.0 if low else 0.0)  # below zero, too

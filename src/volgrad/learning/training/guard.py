@@ -80,6 +80,7 @@ class Guard(NamedTuple):
     high: dispatches in a row above the band.
     refused: steps in a row that were not taken.
     rollbacks, remedies: how many so far.
+    noise: standard deviation of the last good dispatch's level, by the losses in it.
     """
 
     levels: tuple[float, ...] = ()
@@ -90,6 +91,7 @@ class Guard(NamedTuple):
     refused: int = 0
     rollbacks: int = 0
     remedies: int = 0
+    noise: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -100,7 +102,8 @@ class Guard(NamedTuple):
         """From what `as_dict` gave.
 
         >>> Guard.from_dict(Guard((1.0, 2.0), 1.0).as_dict())
-        Guard(levels=(1.0, 2.0), first=1.0, best=None, quiet=0, high=0, refused=0, rollbacks=0, remedies=0)
+        Guard(levels=(1.0, 2.0), first=1.0, best=None, quiet=0, high=0, refused=0, rollbacks=0, remedies=0,
+              noise=0.0)
         """
         fields = dict(stored)
         return cls(tuple(fields.pop("levels")), **fields)
@@ -136,12 +139,14 @@ class Guard(NamedTuple):
                 return after._back(rule, f"loss {level:.4g} ran away (usual: {usual:.4g})")
             if high:
                 return Verdict(Action.GO_ON, 1.0, "", after._replace(high=1))
-        return after._replace(high=0)._progress(level, taken.size, rule)
+        # of a median of so many losses, were they normal: what levels differ by when there are few of them yet
+        noise = 1.2533 * 1.4826 * float(np.median(np.abs(good - level))) / math.sqrt(good.size)
+        return after._replace(high=0, noise=noise)._progress(level, taken.size, rule)
 
     def _margin(self, multiple: float, loss: float, rule: GuardRule) -> float:
         """How far above `loss` a level must lie to be no noise, and `multiple` of it too."""
         levels = np.asarray(self.levels)
-        spread = 1.4826 * float(np.median(np.abs(levels - np.median(levels))))
+        spread = max(1.4826 * float(np.median(np.abs(levels - np.median(levels)))), self.noise)
         return max(rule.width * spread, (multiple - 1.0) * self._scale(loss))
 
     def _drift(self, best: float, rule: GuardRule) -> float:
