@@ -1,6 +1,6 @@
 """What a training step costs in `volgrad train`, beside the same loop written by hand and in other frameworks.
 
-    python -m benchmarks.training --seed 0 --json FILE [--rows 1000000] [--sizes 32,128,512,2048,8192] [--turns 5]
+    python -m benchmarks.training --seed 0 --json FILE [--sizes 32,128,512,2048,8192] [--turns 5] [--seconds 10]
 
 The network: 8 features, 4 x 64 with batch normalisation and SiLU, 1 output, float32, Adam, squared error; a million
 rows in memory, shuffled. What each loop does in its steps:
@@ -39,7 +39,6 @@ import numpy as np
 
 FEATURES, WIDTH, DEPTH = 8, 64, 4
 WEIGHTS = FEATURES * WIDTH + (DEPTH - 1) * WIDTH * WIDTH + WIDTH
-SECONDS = 4.0  # of steps a turn, roughly
 Loop = Callable[[int], float]
 
 
@@ -251,14 +250,14 @@ def loops(image: Path, x: np.ndarray, y: np.ndarray, size: int, seed: int) -> tu
     return found, left_out
 
 
-def measure(found: dict[str, Loop], size: int, turns: int) -> dict[str, list[float]]:
+def measure(found: dict[str, Loop], size: int, turns: int, seconds_a_turn: float) -> dict[str, list[float]]:
     """Seconds a step of each loop in every turn."""
     steps = {}
     for name, loop in found.items():
         loop(8)
         few, many = 64, 64 + max(256, 262_144 // size)  # a run has costs that are not those of its steps
         spent = loop(few)
-        steps[name] = max(64, int(SECONDS * (many - few) / max(loop(many) - spent, 1e-3)))
+        steps[name] = max(64, int(seconds_a_turn * (many - few) / max(loop(many) - spent, 1e-3)))
     seconds: dict[str, list[float]] = {name: [] for name in found}
     for _ in range(turns):
         for name, loop in found.items():
@@ -273,6 +272,7 @@ def main(
     rows: int = 1_000_000,
     sizes: str = "32,128,512,2048,8192",
     turns: int = 5,
+    seconds: float = 10.0,
 ) -> None:
     """Measure, print a table, and write the figures."""
     from volgrad import runtime
@@ -292,10 +292,10 @@ def main(
     image = write_image(Path(scratch.name), x, y)
     for size in map(int, sizes.split(",")):
         found, result["left_out"] = loops(image, x, y, size, seed)
-        seconds = measure(found, size, turns)
-        ours = seconds["volgrad"]
+        spent = measure(found, size, turns, seconds)
+        ours = spent["volgrad"]
         told = {}
-        for name, times in seconds.items():
+        for name, times in spent.items():
             ratio = statistics.median(other / own for other, own in zip(times, ours, strict=True))
             told[name] = {
                 "ms": 1e3 * statistics.median(times),
