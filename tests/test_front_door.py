@@ -18,6 +18,7 @@ PUBLIC = [
     "double_precision",
     "fit",
     "ingest",
+    "load_run",
     "load_surfaces",
     "train",
 ]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from volgrad.runtime import double_precision
     from volgrad.tasks.desk import fit
     from volgrad.tasks.surfaces import Surfaces, load_surfaces
-    from volgrad.tasks.training import train
+    from volgrad.tasks.training import load_run, train
 
 __version__ = "0.3.0"
 
@@ -32,6 +32,7 @@ _HOMES = {
     "double_precision": "volgrad.runtime",
     "fit": "volgrad.tasks.desk",
     "ingest": "volgrad.data.ingest",
+    "load_run": "volgrad.tasks.training",
     "load_surfaces": "volgrad.tasks.surfaces",
     "train": "volgrad.tasks.training",
 }
@@ -46,6 +47,7 @@ __all__ = [
     "double_precision",
     "fit",
     "ingest",
+    "load_run",
     "load_surfaces",
     "train",
 ]

@@ -1,5 +1,6 @@
 """A run: from a recipe to a folder with a trained state, whatever happens on the way."""
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,8 @@ def train(
         hooks.stage("reading data")
         prepared = prepare(study, recipe, base, folder.path / "image", _blocks_before(folder))
         try:
-            return _go(Context(prepared, folder, hooks, began), threads)
+            told = {"recipe_folder": _recipe_folder(folder, base)} | ({} if threads is None else {"threads": threads})
+            return _go(Context(prepared, folder, hooks, began), told)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
@@ -59,11 +61,11 @@ def train(
             prepared.loader.close()
 
 
-def _go(context: Context, threads: int | None) -> Result:
+def _go(context: Context, told: dict[str, Any]) -> Result:
     """Set up or resume, then segment after segment to the end."""
     prepared, recipe = context.prepared, context.recipe
     loaded = _loaded(context)  # before anything is written: it may be of another recipe
-    context.folder.begin(recipe.to_toml(), {} if threads is None else {"threads": threads})
+    context.folder.begin(recipe.to_toml(), told)
     host: dict[str, Any] = loaded.host if loaded else {}
     budget = int(host.get("budget", 0)) or _budget(context)
     of = optimizers(recipe, budget, prepared.clusters)
@@ -83,6 +85,14 @@ def _go(context: Context, threads: int | None) -> Result:
     context.hooks.stage("training")
     with context.folder.metrics(int(progress.state.samples), int(host.get("lines", 0))) as metrics:
         return loop.run(progress, metrics)
+
+
+def _recipe_folder(folder: RunFolder, base: Path) -> str:
+    """Where relative paths in the recipe start from: of a run that is resumed, where they did at first."""
+    try:
+        return str(json.loads((folder.path / "versions.json").read_text())["recipe_folder"])
+    except (OSError, ValueError, KeyError):
+        return str(base.resolve())
 
 
 def _loaded(context: Context) -> Loaded | None:

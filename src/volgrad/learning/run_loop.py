@@ -158,8 +158,8 @@ class Loop:
             raise
         if self.best and not self.best["samples"]:
             self._context.note(
-                "validation was never better than before the first step: lower optimizer.learning_rate (see "
-                "volgrad lr-range)"
+                "validation was never better than before the first step: try another "
+                "optimizer.learning_rate (see volgrad lr-range)"
             )
         return self._finished(progress)
 

@@ -1,23 +1,32 @@
-"""Training by recipe: the study that a recipe names, its run, and its learning-rate range test."""
+"""Training by recipe: the study that a recipe names, its run, what it left, and its learning-rate range test."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
 
+from volgrad.errors import InputError
 from volgrad.learning.assemble import optimizers
-from volgrad.learning.batching.loader import batch_of
-from volgrad.learning.prepared import prepare, unscheduled
+from volgrad.learning.batching.loader import Loader, batch_of
+from volgrad.learning.prepared import Prepared, prepare, unscheduled
 from volgrad.learning.recipe import Recipe, read_recipe, resolve
 from volgrad.learning.run import SILENT, Hooks, Result
 from volgrad.learning.run import train as run
 from volgrad.learning.study import Study
+from volgrad.learning.training.checkpoint import read_checkpoint
 from volgrad.learning.training.range_test import RangeTest, range_test
+from volgrad.learning.training.state import State
+from volgrad.learning.training.task import Task
+from volgrad.learning.training.trainer import Validation
 from volgrad.runtime import double_precision
 from volgrad.tasks.studies import find_study
 
-__all__ = ["Plan", "lr_range", "read_plan", "train"]
+__all__ = ["Plan", "Trained", "load_run", "lr_range", "read_plan", "train"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,81 @@ def train(
     """
     plan = read_plan(recipe, settings)
     return run(plan.study, plan.recipe, plan.base, Path(out), resume=resume, hooks=hooks, threads=threads)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run has learned, ready to be used.
+
+    Attributes:
+        prepared: recipe, data, splits and task of the run.
+        state: the best by validation, or the last.
+        variables: that serve: averaged ones where the recipe says so.
+        statistics: of its normalisation.
+    """
+
+    prepared: Prepared
+    state: State
+    variables: PyTree
+    statistics: PyTree
+
+    @property
+    def task(self) -> Task:
+        """What was learned: for the studies that come with volgrad its `network` answers for rows of its inputs."""
+        return self.prepared.task
+
+    @double_precision()
+    def evaluate(self, split: Literal["train", "validation", "test"] = "test") -> dict[str, float]:
+        """Metrics on up to 65,536 rows of a split, drawn by the recipe's seed; `test` was never looked at before.
+
+        Raises:
+            InputError: the recipe keeps no cluster for it.
+        """
+        clusters = getattr(self.prepared.splits, split)
+        if not len(clusters):
+            raise InputError(f"the recipe keeps no cluster for {split}: data.{split} = 0")
+        loader = Loader(self.prepared.image, clusters, self.prepared.recipe.seed, blocks=None)
+        try:
+            held = Validation(loader)
+        finally:
+            loader.close()
+        optimizer = optimizers(unscheduled(self.prepared.recipe), 2, self.prepared.clusters)(self.prepared.clusters)
+        held.compile(self.prepared.task, optimizer, self.state)
+        return held.metrics(self.prepared.task, optimizer, self.state)
+
+
+@double_precision()
+def load_run(run: str | Path, *, last: bool = False) -> Trained:
+    """What `volgrad train` left in a folder.
+
+    The data are read again (the training image is kept in the folder), as the task takes its scaling from them.
+
+    Args:
+        run: the folder.
+        last: take the last state instead of the best by validation.
+
+    Raises:
+        InputError: no run is there, its data are gone, or no checkpoint of it is sound.
+
+    >>> trained = load_run("run")                           # doctest: +SKIP
+    >>> trained.evaluate("test")                            # doctest: +SKIP
+    {'loss': 0.41, 'inside': 0.76, 'rmse_vol_points': 1.6}
+    """
+    folder = Path(run)
+    if not (folder / "recipe.toml").is_file():
+        raise InputError(f"{folder}: no run is here; name the folder that `volgrad train --out` wrote.", file=folder)
+    raw = read_recipe(folder / "recipe.toml")
+    base = Path(json.loads((folder / "versions.json").read_text())["recipe_folder"])
+    study = find_study(raw.use, base)
+    prepared = prepare(study, resolve(raw, study.Data, study.Model), base, folder / "image", None)
+    prepared.loader.close()
+    best = folder / "best"
+    found = read_checkpoint(folder if last or not any(best.glob("*.json")) else best)
+    like = prepared.first_state(2)
+    parts = {name: found.part(f".{name}", getattr(like, name)) for name in ("variables", "statistics", "optimizer")}
+    state = State(**parts, key=like.key, samples=jnp.asarray(found.samples))
+    optimizer = optimizers(unscheduled(prepared.recipe), 2, prepared.clusters)(prepared.clusters)
+    return Trained(prepared, state, optimizer.serving(state), state.statistics)
 
 
 @double_precision()
