@@ -13,7 +13,7 @@ runtime.use_double_precision()
 runtime.enable_compilation_cache(Path(__file__).parent / ".cache" / "xla")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-hypothesis.settings.register_profile("laws", deadline=None, print_blob=True)
+hypothesis.settings.register_profile("laws", deadline=None, print_blob=True, max_examples=40)
 hypothesis.settings.load_profile("laws")
 
 
