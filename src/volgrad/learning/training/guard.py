@@ -13,6 +13,8 @@ from jaxtyping import Bool, Float
 
 __all__ = ["Action", "Guard", "GuardRule", "Verdict"]
 
+_LARGEST = 1e300  # of losses, so that sums of them are finite
+
 
 class Action(enum.StrEnum):
     """What is to be done after a dispatch."""
@@ -121,7 +123,7 @@ class Guard(NamedTuple):
         """
         losses, accepted = np.asarray(losses, float), np.asarray(accepted, bool)
         taken = accepted & np.isfinite(losses)
-        good = losses[taken]
+        good = np.clip(losses[taken], -_LARGEST, _LARGEST)
         missed = self.refused + taken.size if not taken.any() else int(np.argmax(taken[::-1]))
         after = self._replace(refused=missed)
         refused = int(taken.size - good.size)
