@@ -147,7 +147,7 @@ def prepare(study: Study, recipe: Recipe, base: Path, folder: Path, blocks: Bloc
                     "clusters: choose one that does"
                 )
         task = study.task(recipe.model, image, splits.train)
-    except BaseException:
+    except BaseException:  # whatever it is goes on; the loader's threads must not
         loader.close()
         raise
     column = study.column or image.features[-1].name

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 import volgrad
+from volgrad.data.lock import locked
 from volgrad.data.write import replacing
 from volgrad.errors import InputError, WorkError
 
@@ -159,7 +160,7 @@ def run_folder(path: str | Path, *, resume: bool = False) -> Iterator[RunFolder]
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WorkError(f"{root}: cannot be made ({error.strerror or error}).") from error
-    with _locked(root):
+    with locked(root, _LOCK, "the run", "is training into this folder"):
         _check(root, resume)  # another process may have been here meanwhile
         for file in [file for file in root.iterdir() if _LEFTOVER.fullmatch(file.name)]:
             if file.is_dir():
@@ -208,28 +209,6 @@ def _check(root: Path, resume: bool) -> None:
         raise InputError(
             f"{root}: the folder holds {other[0]!r} and is no run; name an empty or new folder.", file=root
         )
-
-
-@contextlib.contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    import fcntl  # not on Windows, where a finished run can be read all the same
-
-    try:
-        descriptor = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise WorkError(f"{root}: cannot be written ({error.strerror}); see to its permissions.") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 20).decode(errors="replace").strip()
-            who = f"process {holder}" if holder.isdecimal() else "another process"
-            raise WorkError(f"{root}: {who} is training into this folder; wait until it has finished.") from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _length_up_to(file: Path, samples: int, most: int | None) -> tuple[int, int]:

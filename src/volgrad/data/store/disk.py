@@ -1,4 +1,4 @@
-"""The file operations of a store, and the lock that keeps a second writer out.
+"""The file operations of a store.
 
 A file appears under its name whole or not at all. It is on the disk for good once `sync` has returned: parts are
 synced together just before the manifest that refers to them is written: 0.29 in place of 0.45 ms a file [measured, 60
@@ -11,10 +11,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from volgrad.data.store.layout import LOCK
-from volgrad.errors import WorkError
-
-__all__ = ["Disk", "locked"]
+__all__ = ["Disk"]
 
 _PIECE = 1 << 20
 _SYNCING = 8  # files synced at the same time
@@ -91,32 +88,5 @@ def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def locked(root: Path):
-    """Hold the store's lock; it ends with the block, or with the process however that dies.
-
-    Raises:
-        WorkError: another writer holds it.
-    """
-    import fcntl  # not on Windows, where a store can be read all the same
-
-    try:
-        descriptor = os.open(root / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise WorkError(f"{root}: the store cannot be written ({error.strerror}); see to its permissions.") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 20).decode(errors="replace").strip()
-            who = f"process {holder}" if holder.isdecimal() else "another process"
-            raise WorkError(f"{root}: {who} is writing to this store; wait until it has finished.") from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        yield
     finally:
         os.close(descriptor)

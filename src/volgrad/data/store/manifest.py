@@ -4,7 +4,6 @@ A manifest that does not match its seal, or whose name does not match its conten
 still says what no writer writes (a path out of the store, rows that do not add up) was forged, and is refused.
 """
 
-import hashlib
 import re
 from collections import Counter
 from pathlib import Path
@@ -13,6 +12,7 @@ import msgspec
 import numpy as np
 
 from volgrad.data.schema import ColumnKind
+from volgrad.data.seal import seal, unseal
 from volgrad.data.store.layout import DAY_US, Partition, first_days, manifest_generation, partition_at, partition_of
 from volgrad.errors import DamagedError, InputError
 
@@ -21,7 +21,6 @@ __all__ = ["MAX_PART_ROWS", "Manifest", "PartEntry", "SourceEntry", "is_store", 
 MAX_PART_ROWS = 1 << 24  # no writer makes parts as large: more is a bomb (24 columns of them would be 3 GB)
 _FORMAT = 1
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_HEAD, _MIDDLE, _TAIL = b'{"sha256":"', b'","manifest":', b"}\n"
 
 
 class PartEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -133,8 +132,7 @@ def manifest_files(root: Path) -> list[str]:
 
 def sealed(manifest: Manifest) -> bytes:
     """The content of a manifest's file."""
-    body = msgspec.json.encode(manifest)
-    return _HEAD + hashlib.sha256(body).hexdigest().encode() + _MIDDLE + body + _TAIL
+    return seal(msgspec.json.encode(manifest))
 
 
 def unsealed(content: bytes, file: Path) -> Manifest | None:
@@ -144,10 +142,8 @@ def unsealed(content: bytes, file: Path) -> Manifest | None:
         InputError: a store of another format.
         DamagedError: the seal holds, and the manifest says what no writer writes.
     """
-    start = len(_HEAD) + 64 + len(_MIDDLE)
-    seal, body = content[len(_HEAD) : len(_HEAD) + 64], content[start : -len(_TAIL)]
-    framed = content.startswith(_HEAD) and content[len(_HEAD) + 64 : start] == _MIDDLE and content.endswith(_TAIL)
-    if not framed or hashlib.sha256(body).hexdigest().encode() != seal:
+    body = unseal(content)
+    if body is None:
         return None
     try:
         if (found := msgspec.json.decode(body, type=_Header).format) != _FORMAT:

@@ -9,9 +9,10 @@ import pyarrow as pa
 
 from volgrad.data.columns import stamp_us
 from volgrad.data.filters import chain_stamps
+from volgrad.data.lock import locked
 from volgrad.data.schema import Dataset
 from volgrad.data.store.current import load
-from volgrad.data.store.disk import Disk, locked
+from volgrad.data.store.disk import Disk
 from volgrad.data.store.facts import Damaged, Extent, Scanned, SourceFacts, extents
 from volgrad.data.store.layout import LOCK, is_leftover, manifest_names
 from volgrad.data.store.manifest import Manifest, PartEntry, is_store, sealed
@@ -22,6 +23,8 @@ from volgrad.data.store.writer import Writer
 from volgrad.errors import DamagedError, InputError, WorkError
 
 __all__ = ["Store"]
+
+_LOCKED = "the store", "is writing to this store"  # for the message of `locked`
 
 
 class Store:
@@ -84,7 +87,7 @@ class Store:
             raise InputError(f"{root}: a file is here; name a folder for the store.", file=root)
         try:
             root.mkdir(parents=True, exist_ok=True)
-            with locked(root):
+            with locked(root, LOCK, *_LOCKED):
                 if is_store(root):
                     raise InputError(f"{root}: a store is here already; open it.", file=root)
                 if other := [file.name for file in root.iterdir() if file.name != LOCK and not is_leftover(file.name)]:
@@ -125,7 +128,7 @@ class Store:
             WorkError: another process is writing, or the disk fails.
             InputError, DamagedError: as `open`.
         """
-        with locked(self.path):
+        with locked(self.path, LOCK, *_LOCKED):
             writer = Writer(self.path, self._disk, limits or Limits())
             try:
                 yield writer

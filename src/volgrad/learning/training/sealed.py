@@ -3,7 +3,6 @@
 A manifest that does not match its seal is never used; it holds the SHA-256 of the arrays beside it.
 """
 
-import hashlib
 import json
 import math
 import re
@@ -11,10 +10,11 @@ from typing import Any
 
 import msgspec
 
+from volgrad.data.seal import seal, unseal
+
 __all__ = ["Manifest", "check_plain", "sealed", "unsealed"]
 
 _FORMAT = 1
-_HEAD, _MIDDLE, _TAIL = b'{"sha256":"', b'","manifest":', b"}\n"
 _TAG = "__float__"  # JSON has no inf and no NaN
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -47,15 +47,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 def sealed(manifest: Manifest) -> bytes:
     """The content of a manifest's file."""
     body = json.dumps(_tagged(msgspec.to_builtins(manifest)), separators=(",", ":"), allow_nan=False).encode()
-    return _HEAD + hashlib.sha256(body).hexdigest().encode() + _MIDDLE + body + _TAIL
+    return seal(body)
 
 
 def unsealed(content: bytes) -> Manifest | None:
     """The manifest of a file's content; None where the content is not what was sealed, or of another format."""
-    start = len(_HEAD) + 64 + len(_MIDDLE)
-    seal, body = content[len(_HEAD) : len(_HEAD) + 64], content[start : -len(_TAIL)]
-    framed = content.startswith(_HEAD) and content[len(_HEAD) + 64 : start] == _MIDDLE and content.endswith(_TAIL)
-    if not framed or hashlib.sha256(body).hexdigest().encode() != seal:
+    body = unseal(content)
+    if body is None:
         return None
     try:
         manifest = msgspec.convert(json.loads(body, object_hook=_untagged), Manifest)
