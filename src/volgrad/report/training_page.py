@@ -164,7 +164,7 @@ def _notes(run: RunRecord) -> str:
 def _recipe(run: RunRecord) -> str:
     text = escape(run.recipe.strip()) or "recipe.toml is missing."
     return (
-        '<figure class="card table"><figcaption><h4>recipe.toml</h4><p>Every key that has a value, defaults included.</p></figcaption>'
+        '<figure class="card table"><figcaption><h4>recipe.toml</h4><p>Every key with a value.</p></figcaption>'
         f'<pre style="margin:10px 0;columns:2 260px;white-space:pre-wrap"><code>{text}</code></pre></figure>'
     )
 
