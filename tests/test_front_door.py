@@ -15,6 +15,7 @@ PUBLIC = [
     "VolgradError",
     "WorkError",
     "__version__",
+    "choose_batch_size",
     "double_precision",
     "fit",
     "ingest",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from volgrad.errors import InputError, VolgradError, WorkError
     from volgrad.learning.batching.sampler import Sampler
     from volgrad.runtime import double_precision
+    from volgrad.tasks.batch_size import choose_batch_size
     from volgrad.tasks.desk import fit
     from volgrad.tasks.surfaces import Surfaces, load_surfaces
     from volgrad.tasks.training import load_run, train
@@ -29,6 +30,7 @@ _HOMES = {
     "Surfaces": "volgrad.tasks.surfaces",
     "VolgradError": "volgrad.errors",
     "WorkError": "volgrad.errors",
+    "choose_batch_size": "volgrad.tasks.batch_size",
     "double_precision": "volgrad.runtime",
     "fit": "volgrad.tasks.desk",
     "ingest": "volgrad.data.ingest",
@@ -44,6 +46,7 @@ __all__ = [
     "VolgradError",
     "WorkError",
     "__version__",
+    "choose_batch_size",
     "double_precision",
     "fit",
     "ingest",

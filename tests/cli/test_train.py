@@ -73,7 +73,7 @@ def test_a_run_that_is_there_is_not_overwritten_and_resume_goes_on(volgrad, trai
         (("--set", "batch.sise=8"), "did you mean"),
         (("--set", "optimizer.name=adm"), "adam"),
         (("--set", "task.use=implied-vool"), "did you mean 'implied-vol'"),
-        (("--set", "batch.size=auto"), "batch.size"),
+        (("--set", "batch.size=atuo"), "batch.size"),
         (("--set", "budget.samples=0"), "budget.samples"),
         (("--set", "data.validation=0.9"), "leave nothing to train on"),
         (("--set", "model.widht=9"), "did you mean"),

@@ -224,7 +224,18 @@ def test_a_wrong_setting_is_told_as_it_was_typed(tmp_path, override, message):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ("[batch]\nsize = 'auto'", "recipe.toml: batch.size = 'auto': must be a whole number"),
+        ("[batch]\nsize = 'atuo'", "recipe.toml: batch.size = 'atuo': must be a whole number or 'auto'"),
+        ("[batch]\nsize = 'auto'\nclusters = 8", 'batch.size = "auto" finds the size, its changes and what fits into'),
+        (
+            "[batch]\nsize = 'auto'\nthen = [{samples = 5, size = 1}]",
+            "drop batch.then; batch.least and batch.most bound",
+        ),
+        ("[batch]\nsize = 'auto'\naccumulate = 4", "drop batch.accumulate"),
+        ("[batch]\nsize = 'auto'\nleast = 9\nmost = 4", "batch.least = 9 is more than batch.most = 4"),
+        ("[batch]\nsize = 'auto'\nmost = 0", "batch.most = 0: must be 1 or more"),
+        ("[batch]\nsize = 'auto'\nobjective = 'tmie'", "unknown batch.objective 'tmie': did you mean 'time'"),
+        ("[batch]\nmost = 8", 'batch.most = 8 says something only with size = "auto"'),
+        ("[batch]\nrows_per_cluster = 'auto'", "batch.rows_per_cluster = 'auto' says something only with size"),
         ("[batch]\nsize = 3.0", "batch.size = 3.0: must be a whole number"),
         ("[batch]\nsize = true", "batch.size = True: must be a whole number"),
         ("[batch]\nsize = 0", "recipe.toml: batch.size = 0: must be 1 or more"),
@@ -399,6 +410,7 @@ def test_sizes_in_rows_and_in_clusters():
     assert BatchTable(size=512).rungs(rows=64, default=32) == [(0, 8)]
     assert BatchTable(size=1).rungs(rows=64, default=32) == [(0, 1)]
     assert BatchTable(clusters=3).rungs(rows=64, default=32) == [(0, 3)]
+    assert BatchTable(size="auto", least=4, rows_per_cluster="auto").rungs(rows=64, default=32) == [(0, 32)]
 
 
 @pytest.mark.parametrize("name", first_order.NAMES)

@@ -1,5 +1,6 @@
 """What every task must obey. Concrete subclasses of `Task` are found by themselves; each needs a factory here."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ from tests.learning.problems import Gaussian, Logistic, Regression, Valley, data
 from tests.tasks.chains import chain_of
 from tests.tasks.test_study_contract import TASKS
 from volgrad.learning.batching.batch import Batch, take
+from volgrad.learning.batching.indexed import Indexed, indexed
+from volgrad.learning.batching.loader import batch_of
 from volgrad.learning.training.state import mean_loss
 from volgrad.learning.training.task import LeastSquares, Task, gauss_newton
 from volgrad.models.local_vol import Prior
@@ -54,6 +57,15 @@ def expiry_subject() -> Subject:
     return Subject(*jax.tree.map(lambda leaf: jnp.asarray(leaf)[1], (framed.task, framed.data)))
 
 
+def indexed_subject() -> Subject:
+    """Clusters in memory named by number, of uneven weight; data and batch end with padding."""
+    inner = data(20, 24)
+    inner = dataclasses.replace(inner, weight=jnp.linspace(0.5, 1.5, 24))
+    task, image = indexed(Logistic(), inner)
+    values = jnp.asarray(np.pad(image.rows, ((0, 6), (0, 0))))[:, None]
+    return Subject(task, batch_of(values, jnp.repeat(jnp.array([1, 0]), jnp.array([20, 6])), jnp.ones(26)))
+
+
 #: One subject or more of each class; add a line for a new task.
 FACTORIES: dict[type[Task], dict[str, Callable[[], Subject]]] = {
     SurfaceTask: {"chain": lambda: surface_subject(chain_of(skewed, (2.0, 9.0, 30.0), strikes=7))},
@@ -63,9 +75,10 @@ FACTORIES: dict[type[Task], dict[str, Callable[[], Subject]]] = {
     Logistic: {"labels": lambda: Subject(Logistic(), data(20, 28))},
     Gaussian: {"likelihood": lambda: Subject(Gaussian(), data(20, 28))},
     Valley: {"curved": lambda: Subject(Valley(), data(3, 5))},
+    Indexed: {"padded": indexed_subject},
 }
 NAMES = {f"{kind.__name__}, {name}": make for kind, makers in FACTORIES.items() for name, make in makers.items()}
-SQUARES = [name for name in NAMES if not name.startswith(("Logistic", "Gaussian"))]
+SQUARES = [name for name in NAMES if not name.startswith(("Logistic", "Gaussian", "Indexed"))]
 
 
 @pytest.mark.parametrize("kind", concrete_subclasses(Task), ids=lambda kind: kind.__name__)

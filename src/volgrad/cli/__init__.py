@@ -27,6 +27,7 @@ VERBS = (
     ("describe", "volgrad.cli.describe:describe", "Tell what quotes are worth: how alike, how independent, how stale."),
     ("train", "volgrad.cli.train:train", "Train what a recipe says by mini-batches; killed, it goes on bit for bit."),
     ("lr-range", "volgrad.cli.lr_range:lr_range", "Raise the learning rate step by step; say which a recipe can take."),
+    ("batch-size", "volgrad.cli.batch_size:batch_size", "Measure which batch size serves a recipe best, and say why."),
     ("check", "volgrad.cli.check:check", "Hold the studies, tasks and layers of a file against their contracts."),
     ("doctor", "volgrad.cli.doctor:doctor", "Check this installation: versions, devices, precision, caches."),
 )

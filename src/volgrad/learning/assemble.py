@@ -1,21 +1,29 @@
 """The optimiser that a recipe names, for every batch size of the run."""
 
-from collections.abc import Callable
+from typing import Protocol
 
 from volgrad.learning.recipe import Recipe
 from volgrad.learning.training.first_order import FirstOrder, named
 
-__all__ = ["optimizers"]
+__all__ = ["Optimizers", "optimizers"]
 
 
-def optimizers(recipe: Recipe, budget: int, first_clusters: int) -> Callable[[int], FirstOrder]:
+class Optimizers(Protocol):
+    """The optimiser for each batch size."""
+
+    def __call__(self, clusters: int, noise: float | None = None, /) -> FirstOrder:
+        """That of batches of so many clusters, where the noise scale in clusters was measured or is None."""
+        ...
+
+
+def optimizers(recipe: Recipe, budget: int, first_clusters: int) -> Optimizers:
     """The optimiser for each batch size; the state of one serves the others.
 
     Args:
         recipe: its tables.
         budget: samples of the run.
         first_clusters: clusters of the first batches, for which learning rate and moments are meant where the recipe
-            names no `reference_batch`.
+            names no `reference_batch`; with batch.size "auto" those that the study says.
 
     Raises:
         InputError: tables that do not go together.
@@ -31,7 +39,8 @@ def optimizers(recipe: Recipe, budget: int, first_clusters: int) -> Callable[[in
     )
     reference = table.reference_batch or first_clusters
 
-    def of(clusters: int) -> FirstOrder:
-        return base.at(clusters, reference, table.noise_scale) if table.scale_with_batch else base
+    def of(clusters: int, noise: float | None = None, /) -> FirstOrder:
+        cap = noise if table.noise_scale is None else table.noise_scale
+        return base.at(clusters, reference, cap) if table.scale_with_batch else base
 
     return of

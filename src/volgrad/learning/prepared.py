@@ -41,8 +41,9 @@ class Prepared:
     image, splits: the data, and how they are divided.
     loader: of the training split.
     task: what is learned.
-    clusters: of the first batches.
-    rungs: batch sizes by the position where they begin.
+    clusters: of the first batches; with batch.size "auto" the size that the study says, for which the learning rate is
+        meant.
+    rungs: batch sizes by the position where they begin; with "auto" that one.
     column: of the image, by which the effective sample size is told.
     code: SHA-256 of the file that the study comes from, where it is a user's own.
     """
@@ -79,7 +80,7 @@ class Prepared:
         """Sentences on what is out of the ordinary."""
         told = [self.loader.note] if self.loader.note else []
         table, size = self.recipe.optimizer, self.recipe.batch.size
-        if size is not None and self.clusters == 1 and size < self.loader.mean_drawn:
+        if isinstance(size, int) and self.clusters == 1 and size < self.loader.mean_drawn:
             told.append(
                 f"batch.size = {size} rows is less than one cluster holds ({self.loader.mean_drawn:.0f} rows drawn): "
                 "a batch is one cluster; lower batch.rows_per_cluster for smaller ones"
@@ -102,13 +103,28 @@ class Prepared:
         finally:
             loader.close()
 
+    def draw(self, rows_per_cluster: int) -> None:
+        """Draw so many rows of each cluster from now on."""
+        before, self.loader = (
+            self.loader,
+            Loader(self.image, self.splits.train, self.recipe.seed, rows_per_cluster, blocks=self.loader.order.blocks),
+        )
+        before.close()
+
     def first_state(self, budget: int) -> State:
         """The state before the first step; it does not depend on the schedule, which may not fit into `budget`."""
         optimizer = optimizers(unscheduled(self.recipe), budget, self.clusters)(self.clusters)
         return strong(begin(self.task, optimizer, jax.random.key(self.recipe.seed)))
 
 
-def prepare(study: Study, recipe: Recipe, base: Path, folder: Path, blocks: BlocksChoice = "auto") -> Prepared:
+def prepare(
+    study: Study,
+    recipe: Recipe,
+    base: Path,
+    folder: Path,
+    blocks: BlocksChoice = "auto",
+    rows: int | None = None,
+) -> Prepared:
     """Data, splits and task of a recipe.
 
     Args:
@@ -117,6 +133,7 @@ def prepare(study: Study, recipe: Recipe, base: Path, folder: Path, blocks: Bloc
         base: folder that relative paths in the recipe start from.
         folder: where a training image may be kept.
         blocks: of the block-wise order; a resumed run gives what it had.
+        rows: drawn of each cluster where batch.rows_per_cluster is "auto"; a resumed run gives what it had; None: all.
 
     Raises:
         InputError: data that cannot be used, or too few.
@@ -131,7 +148,8 @@ def prepare(study: Study, recipe: Recipe, base: Path, folder: Path, blocks: Bloc
         purge_us=data.purge_us,
         embargo_us=data.embargo_us,
     )
-    loader = Loader(image, splits.train, recipe.seed, recipe.batch.rows_per_cluster, blocks=blocks)
+    drawn = recipe.batch.rows_per_cluster
+    loader = Loader(image, splits.train, recipe.seed, rows if drawn == "auto" else drawn, blocks=blocks)
     try:
         default = min(study.clusters, len(splits.train))
         rungs = [Rung(*rung) for rung in recipe.batch.rungs(loader.mean_drawn, default)]

@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from volgrad.errors import InputError
+from volgrad.learning.batching.size_choice import Bounds, Objective
 from volgrad.learning.training.averaging import Averaging
 from volgrad.learning.training.batch_rules import Hyperparameters
 from volgrad.learning.training.first_order import named
@@ -54,7 +55,8 @@ class OptimizerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         average_half_life: samples in which "ema" forgets half, or a share of the budget where below 1.
         average_start: samples before which nothing is averaged, or a share of the budget where below 1.
         scale_with_batch: let learning rate and betas move with the size of the batch.
-        reference_batch: clusters a batch for which they are meant; by default the run's first size.
+        reference_batch: clusters a batch for which they are meant; by default the run's first size, and with batch.size
+            "auto" the size that the study says.
         noise_scale: clusters a batch beyond which the learning rate rises no more; by default not known.
     """
 
@@ -184,38 +186,78 @@ class BatchTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """`[batch]`.
 
     Attributes:
-        size: rows a batch.
+        size: rows a batch, or "auto": measured, chosen and adapted.
         clusters: clusters a batch; at most one of the two; by default what the study says.
-        rows_per_cluster: rows drawn of each cluster and epoch; by default all.
+        rows_per_cluster: rows drawn of each cluster and epoch, or with size "auto" also "auto"; by default all.
         accumulate: parts, of whole clusters, in which a batch's gradient is worked out, for want of memory.
         then: changes of size later in the run, by ascending samples.
+        least: clusters a batch that "auto" does not go below; by default 1.
+        most: clusters a batch that "auto" does not go beyond; by default all.
+        objective: what "auto" spares: time to the target, samples, or memory; by default time.
     """
 
-    size: int | None = None
+    size: int | Literal["auto"] | None = None
     clusters: int | None = None
-    rows_per_cluster: int | None = None
+    rows_per_cluster: int | Literal["auto"] | None = None
     accumulate: int = 1
     then: tuple[BatchChange, ...] = ()
+    least: int | None = None
+    most: int | None = None
+    objective: Objective | None = None
+
+    @property
+    def auto(self) -> bool:
+        """Whether the size is chosen by measurement."""
+        return self.size == "auto"
+
+    @property
+    def bounds(self) -> Bounds:
+        """Sizes that "auto" may take."""
+        return Bounds(self.least or 1, self.most)
 
     def __post_init__(self) -> None:
-        _check_size("batch.", self.size, self.clusters)
-        _at_least_one("batch.rows_per_cluster", self.rows_per_cluster)
+        self._check_auto()
+        _check_size("batch.", None if self.size == "auto" else self.size, self.clusters)
+        _at_least_one("batch.rows_per_cluster", None if self.rows_per_cluster == "auto" else self.rows_per_cluster)
         _at_least_one("batch.accumulate", self.accumulate)
         starts = [change.samples for change in self.then]
         if starts != sorted(set(starts)):
             raise InputError(f"batch.then begins at {starts} samples: they must ascend")
+
+    def _check_auto(self) -> None:
+        if not self.auto:
+            only = [key for key in ("least", "most", "objective") if getattr(self, key) is not None]
+            only += ["rows_per_cluster"] if self.rows_per_cluster == "auto" else []
+            if only:
+                found = getattr(self, only[0])
+                raise InputError(
+                    f'batch.{only[0]} = {found!r} says something only with size = "auto": drop it, or add that'
+                )
+            return
+        fixed = [key for key in ("clusters", "then") if getattr(self, key)]
+        if self.accumulate != 1:
+            fixed.append("accumulate")
+        if fixed:
+            raise InputError(
+                f'batch.size = "auto" finds the size, its changes and what fits into memory: drop batch.{fixed[0]}; '
+                "batch.least and batch.most bound the size, in clusters"
+            )
+        for key in ("least", "most"):
+            _at_least_one(f"batch.{key}", getattr(self, key))
+        if self.most is not None and (self.least or 1) > self.most:
+            raise InputError(f"batch.least = {self.least} is more than batch.most = {self.most}: swap them")
 
     def rungs(self, rows: float, default: int) -> list[tuple[int, int]]:
         """Each batch size as (samples seen when it begins, clusters a batch).
 
         Args:
             rows: rows of a cluster in a batch, on average, for sizes that are given in rows.
-            default: clusters a batch where neither key is there.
+            default: clusters a batch where neither key is there, or size is "auto".
 
         >>> BatchTable(size=512, then=(BatchChange(samples=1000, clusters=16),)).rungs(rows=64, default=32)
         [(0, 8), (1000, 16)]
         """
-        first = default if self.size is None and self.clusters is None else _clusters(self, rows)
+        first = default if self.size in (None, "auto") and self.clusters is None else _clusters(self, rows)
         return [(0, first), *((change.samples, _clusters(change, rows)) for change in self.then)]
 
 
@@ -333,7 +375,7 @@ def _check_size(where: str, size: int | None, clusters: int | None) -> None:
 
 
 def _clusters(sized: BatchTable | BatchChange, rows: float) -> int:
-    return sized.clusters if sized.clusters is not None else max(1, int((sized.size or 0) / rows))
+    return sized.clusters if sized.clusters is not None else max(1, int(int(sized.size or 0) / rows))
 
 
 def _of_budget(value: float, budget: int) -> int:

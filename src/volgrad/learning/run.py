@@ -1,14 +1,22 @@
 """A run: from a recipe to a folder with a trained state, whatever happens on the way."""
 
 import json
+import math
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from volgrad.errors import InputError, WorkError
-from volgrad.learning.assemble import optimizers
+from volgrad.learning.assemble import Optimizers, optimizers
+from volgrad.learning.batch_size.adaptation import Adaptation, Start, affordable_rows, probe_of, samples_for, time_probe
+from volgrad.learning.batch_size.chooser import Wish, choose_size
+from volgrad.learning.batch_size.decision import Decision
+from volgrad.learning.batch_size.from_recipe import subject_of
+from volgrad.learning.batch_size.noise_probe import NoiseProbe
+from volgrad.learning.batch_size.subject import Subject
 from volgrad.learning.batching.order import Blocks
 from volgrad.learning.prepared import BlocksChoice, prepare, samples_in
 from volgrad.learning.recipe import Recipe
@@ -16,11 +24,14 @@ from volgrad.learning.run_folder import RunFolder, run_folder
 from volgrad.learning.run_loop import SILENT, Context, Hooks, Loop, Result, resumed, stored
 from volgrad.learning.study import Study
 from volgrad.learning.training.checkpoint import Loaded, read_checkpoint
-from volgrad.learning.training.dispatch import Plan
+from volgrad.learning.training.dispatch import Plan, Rung
 from volgrad.learning.training.trainer import Trainer, first_progress
 from volgrad.runtime import double_precision
 
-__all__ = ["SILENT", "Hooks", "Result", "train"]
+__all__ = ["SILENT", "Choose", "Hooks", "Result", "train"]
+
+#: What finds a size: `(subject, wish, *, tell) -> decision`.
+Choose = Callable[..., Decision]
 
 
 @double_precision()
@@ -33,8 +44,11 @@ def train(
     resume: bool = False,
     hooks: Hooks = SILENT,
     threads: int | None = None,
+    choose: Choose = choose_size,
 ) -> Result:
     """Train, from the start or from the last checkpoint, and leave everything in the folder `out`.
+
+    With batch.size "auto", `choose` finds the first size; tests give one that times nothing.
 
     Killed at any moment and resumed, a run ends with the very bits of one that was not. On one machine, that is, and
     with one number of threads: sums in another order round otherwise.
@@ -46,10 +60,11 @@ def train(
     with run_folder(out, resume=resume) as folder:
         began = time.perf_counter()
         hooks.stage("reading data")
-        prepared = prepare(study, recipe, base, folder.path / "image", _blocks_before(folder))
+        blocks, rows = _order_before(folder)
+        prepared = prepare(study, recipe, base, folder.path / "image", blocks, rows)
         try:
             told = {"recipe_folder": _recipe_folder(folder, base)} | ({} if threads is None else {"threads": threads})
-            return _go(Context(prepared, folder, hooks, began), told)
+            return _go(Context(prepared, folder, hooks, began), told, choose)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
@@ -61,30 +76,106 @@ def train(
             prepared.loader.close()
 
 
-def _go(context: Context, told: dict[str, Any]) -> Result:
+def _go(context: Context, told: dict[str, Any], choose: Choose) -> Result:
     """Set up or resume, then segment after segment to the end."""
     prepared, recipe = context.prepared, context.recipe
     loaded = _loaded(context)  # before anything is written: it may be of another recipe
     context.folder.begin(recipe.to_toml(), told)
     host: dict[str, Any] = loaded.host if loaded else {}
-    budget = int(host.get("budget", 0)) or _budget(context)
+    chosen = _chosen(context, host, choose) if recipe.batch.auto else None
+    budget = int(host.get("budget", 0)) or (_budget(context) if chosen is None else chosen.budget)
     of = optimizers(recipe, budget, prepared.clusters)
-    plan = Plan(prepared.rungs, budget, prepared.loader.rows, recipe.evaluate.samples(budget))
+    rungs = prepared.rungs if chosen is None else [Rung(0, chosen.start.clusters)]
+    plan = Plan(rungs, budget, prepared.loader.rows, recipe.evaluate.samples(budget))
+    adaptation = None if chosen is None else _adaptation(chosen, context, of, plan, host)
     trainer = Trainer(prepared.task, of, prepared.loader, plan, recipe.guard.rule)
     progress = first_progress(prepared.first_state(budget)) if loaded is None else resumed(loaded)
     validation = prepared.validation()
     context.hooks.stage("compiling")
     before = time.perf_counter()
-    trainer.compile(progress.state)
+    if adaptation is None:
+        trainer.compile(progress.state)
     if validation is not None:
         validation.compile(prepared.task, of(prepared.clusters), progress.state)
-    loop = Loop(context, trainer, validation, budget, host)
+    loop = Loop(context, trainer, validation, budget, host, adaptation)
     loop.compile_s = float(host.get("compile_s", 0.0)) + time.perf_counter() - before
+    if chosen is not None and chosen.decision is not None:
+        loop.compile_s += chosen.decision.compile_s
     if loaded is None:
         loop.save(progress)
     context.hooks.stage("training")
     with context.folder.metrics(int(progress.state.samples), int(host.get("lines", 0))) as metrics:
         return loop.run(progress, metrics)
+
+
+class _Chosen(NamedTuple):
+    """What a run with batch.size "auto" begins with, or began with.
+
+    start: size and ladder.
+    budget: samples of the run.
+    subject: for probes.
+    probe: of the noise.
+    decision: as it was made; None in a run that is resumed.
+    """
+
+    start: Start
+    budget: int
+    subject: Subject
+    probe: NoiseProbe
+    decision: Decision | None
+
+
+def _chosen(context: Context, host: dict[str, Any], choose: Choose) -> _Chosen:
+    """The first size: as it was chosen in the run that is resumed, else by measurement."""
+    prepared, table, seconds = context.prepared, context.recipe.batch, context.recipe.budget.seconds
+    if "batch" in host:
+        budget = int(host["budget"])
+        subject = subject_of(prepared, budget)
+        start = Start.from_dict(host["batch"]["start"])
+        return _Chosen(start, budget, subject, probe_of(subject, start.probe_rows), None)
+    budget = _budget(context)
+    context.hooks.stage("choosing the batch size")
+    subject = subject_of(prepared, budget)
+    decision = choose(subject, Wish(table.objective or "time", table.bounds), tell=context.hooks.stage)
+    drawn = math.ceil(decision.chosen.rows_per_cluster)
+    if table.rows_per_cluster == "auto" and drawn < prepared.loader.rows:
+        prepared.draw(drawn)
+        subject = subject_of(prepared, budget)
+    probe, start = _probing(decision, subject, budget if seconds is None else None, seconds)
+    if seconds is not None:
+        budget = samples_for(seconds, start)
+    context.folder.write("batch-size.json", decision.to_dict())
+    context.note(decision.reason)
+    for note in decision.notes:
+        context.note(note)
+    return _Chosen(start, budget, subject, probe, decision)
+
+
+def _probing(
+    decision: Decision, subject: Subject, samples: int | None, seconds: float | None
+) -> tuple[NoiseProbe, Start]:
+    """A probe of the noise, as large as a run of so many samples or seconds can afford, and the start."""
+    probe = probe_of(subject)
+    timed = getattr(decision, "noise_s", None)  # where the choice has timed one already
+    probe_s = time_probe(probe, subject) if timed is None else timed
+    step_s = next(rung.step_s_median for rung in decision.ladder if rung.clusters == decision.clusters)
+    run_s = seconds if samples is None else samples / decision.clusters * step_s
+    rows = affordable_rows(probe, subject, probe_s, run_s or 0.0)
+    if rows is None:
+        return probe, Start.of(decision, probe_s)
+    smaller = probe_of(subject, rows)
+    return smaller, Start.of(decision, probe_s * smaller.clusters / probe.clusters, rows)
+
+
+def _adaptation(chosen: _Chosen, context: Context, of: Optimizers, plan: Plan, host: dict[str, Any]) -> Adaptation:
+    made = Adaptation(chosen.start, chosen.subject, chosen.probe, of, context.recipe.batch, chosen.budget, plan)
+    if chosen.decision is None:
+        made.resume(host["batch"])
+        return made
+    made.begin(chosen.decision.noise)
+    for note in made.notes():
+        context.note(note)
+    return made
 
 
 def _recipe_folder(folder: RunFolder, base: Path) -> str:
@@ -117,11 +208,12 @@ def _budget(context: Context) -> int:
     return samples_in(context.prepared, table.seconds)
 
 
-def _blocks_before(folder: RunFolder) -> BlocksChoice:
-    """The block-wise order of the run that is resumed, whatever memory is free now."""
+def _order_before(folder: RunFolder) -> tuple[BlocksChoice, int | None]:
+    """The block-wise order and the rows a cluster of the run that is resumed, whatever memory is free now."""
     try:
         host = read_checkpoint(folder.checkpoints).host if folder.resumed else {}
     except InputError:  # none, or none sound: told where it is loaded
-        return "auto"
-    stored = host.get("order", {"blocks": "auto"})["blocks"]
-    return Blocks(*stored) if isinstance(stored, list) else stored
+        return "auto", None
+    order = host.get("order", {"blocks": "auto", "rows_per_cluster": None})
+    blocks = order["blocks"]
+    return Blocks(*blocks) if isinstance(blocks, list) else blocks, order["rows_per_cluster"]

@@ -69,6 +69,14 @@ class RunFolder:
         """The writer of `metrics.jsonl`, going on after what was written up to `samples`, or after so many lines."""
         return Metrics(self.path / "metrics.jsonl", samples, lines)
 
+    def write(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write a file of JSON; numbers that are not finite become null.
+
+        Raises:
+            WorkError: it cannot be written.
+        """
+        _write_json(self.path / name, value)
+
     def finish(self, final: Mapping[str, Any]) -> None:
         """Write `final.json`; numbers that are not finite become null.
 

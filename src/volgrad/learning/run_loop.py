@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import equinox as eqx
+import jax
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from volgrad.errors import WorkError
 from volgrad.learning.assemble import optimizers
+from volgrad.learning.batch_size.adaptation import Adaptation
+from volgrad.learning.batch_size.timing import out_of_memory
 from volgrad.learning.prepared import Prepared
 from volgrad.learning.run_folder import Metrics, RunFolder
 from volgrad.learning.training.checkpoint import Checkpoints, Loaded
@@ -36,7 +39,7 @@ def _silent(*_: Any) -> None:
 class Hooks:
     """What is told while a run goes on.
 
-    stage: name of what begins now ("reading data", "compiling", "training").
+    stage: name of what begins now ("reading data", "choosing the batch size", "compiling", "training").
     step: samples done so far, of how many, and the last segment.
     note: a sentence worth reading.
     """
@@ -126,9 +129,16 @@ class Loop:
     """Segments of a run, and what is done between them."""
 
     def __init__(
-        self, context: Context, trainer: Trainer, validation: Validation | None, budget: int, host: dict[str, Any]
+        self,
+        context: Context,
+        trainer: Trainer,
+        validation: Validation | None,
+        budget: int,
+        host: dict[str, Any],
+        adaptation: Adaptation | None = None,
     ) -> None:
         self._context, self.trainer, self.validation, self.budget = context, trainer, validation, budget
+        self.adaptation, self._event = adaptation, ""
         self.recipe = recipe = context.recipe
         self.compile_s = 0.0
         self.spent = float(host.get("wall_s", 0.0))
@@ -144,8 +154,6 @@ class Loop:
         self.status = str(host.get("status", "done"))
         self.metrics: Metrics | None = None
         context.notes[:0] = [note for note in host.get("notes", ()) if note not in context.notes]
-        whole = trainer.plan.steps(context.prepared.clusters) * context.prepared.clusters
-        self.dispatches = int(np.clip(budget // whole // _SEGMENTS, 1, _SEGMENT_DISPATCHES))
 
     def run(self, progress: Progress, metrics: Metrics) -> Result:
         """To the end of the plan, or to where the guard or `evaluate.patience` ends it."""
@@ -171,7 +179,7 @@ class Loop:
             found = self.validation.metrics(self._context.prepared.task, self.optimizer, progress.state)
             self.best = {"samples": 0} | found  # so that a run which only gets worse is told
         while self.status == "done" and self.trainer.plan.next(position := int(progress.state.samples)) is not None:
-            segment = self.trainer.segment(progress, self.dispatches)
+            segment = self._segment(progress)
             progress = segment.progress
             if segment.action is not Action.GO_ON:
                 self._context.note(segment.message)
@@ -182,12 +190,16 @@ class Loop:
                     raise WorkError(f"{self._context.folder.path}: {segment.message}")
                 self.status = "stalled"
             found, event = self._evaluated(progress, segment), segment.message
-            if found and (factor := self._plateau(found["loss"])) != 1.0:
+            found = {f"validation_{name}": value for name, value in found.items()}
+            if found and (factor := self._plateau(found["validation_loss"])) != 1.0:
                 progress = scaled(progress, factor)
                 cut = f"no better validation loss in {self.plateau_rule.patience} evaluations: the rate is cut"
                 self._context.note(cut)
                 event = f"{event}; {cut}" if event else cut
-            self._tell(metrics, progress, segment, event or None, found)
+            changed, noise = self._adapted(progress, segment)
+            event = "; ".join(told for told in (self._event, event, changed) if told)
+            self._event = ""
+            self._tell(metrics, progress, segment, event or None, found | noise)
             if self.recipe.evaluate.patience and self.quiet >= self.recipe.evaluate.patience:
                 self.status = "no better"
             if time.perf_counter() - self.saved >= self.recipe.checkpoint.every_seconds:
@@ -195,6 +207,58 @@ class Loop:
             self.latest = progress
             self._context.hooks.step(int(progress.state.samples), self.budget, segment)
         return progress
+
+    def _dispatches(self, position: int) -> int:
+        """Of a segment: by the size at the run's start, or where the run changes it itself, by the present one."""
+        first = self._context.prepared.clusters
+        clusters = first if self.adaptation is None else self.trainer.plan.rung(position).clusters
+        whole = self.trainer.plan.steps(clusters) * clusters
+        return int(np.clip(self.budget // whole // _SEGMENTS, 1, _SEGMENT_DISPATCHES))
+
+    def _segment(self, progress: Progress) -> Segment:
+        """The next segment; where memory does not suffice for a size that the run took itself, in a smaller one."""
+        position = int(progress.state.samples)
+        while True:
+            try:
+                self._compiled(progress, position)
+                return self.trainer.segment(progress, self._dispatches(position))
+            except (jax.errors.JaxRuntimeError, MemoryError) as error:
+                if self.adaptation is None or not out_of_memory(error):
+                    raise
+                clusters = self.trainer.plan.rung(position).clusters
+                if not (told := self.adaptation.without(position)):
+                    raise WorkError(
+                        f"{self._context.folder.path}: out of memory with batches of {clusters} clusters, the smallest "
+                        "that may be taken: lower batch.least or batch.rows_per_cluster, or use a smaller model"
+                    ) from error
+                self._event = f"{self._event}; {told}" if self._event else told
+                self._context.note(f"at {position:,} samples: {told}")
+
+    def _compiled(self, progress: Progress, position: int) -> None:
+        """Make the programs of the next segment, where a size is new."""
+        dispatches = self._dispatches(position)
+        if self.adaptation is None or not self.trainer.missing(position, dispatches):
+            return
+        self._context.hooks.stage("compiling")
+        before = time.perf_counter()
+        try:
+            self.trainer.compile_segment(progress.state, dispatches)
+        finally:
+            self.compile_s += time.perf_counter() - before
+        self._context.hooks.stage("training")
+
+    def _adapted(self, progress: Progress, segment: Segment) -> tuple[str, dict[str, float]]:
+        """What became of the batch size, in words, and the noise where it was measured."""
+        if self.adaptation is None:
+            return "", {}
+        before = self.adaptation.compile_s
+        told, noise = self.adaptation.after(progress, segment)
+        self.compile_s += self.adaptation.compile_s - before
+        if told:
+            self._context.note(f"at {int(progress.state.samples):,} samples: {told}")
+        if noise is None:
+            return told, {}
+        return told, {"noise_clusters": noise.clusters, "noise_lo": noise.lo, "noise_hi": noise.hi}
 
     def _evaluated(self, progress: Progress, segment: Segment) -> dict[str, float]:
         """Metrics where an evaluation is due."""
@@ -222,7 +286,6 @@ class Loop:
     def _tell(
         self, metrics: Metrics, progress: Progress, segment: Segment, event: str | None, found: dict[str, float]
     ) -> None:
-        validation = {f"validation_{name}": value for name, value in found.items()}
         metrics.write(
             samples=int(progress.state.samples),
             step=progress.step,
@@ -233,7 +296,7 @@ class Loop:
             event=event,
             gradient_norm=segment.gradient_norm,
             refused=segment.refused,
-            **validation,
+            **found,
         )
 
     def host(self, progress: Progress) -> dict[str, Any]:
@@ -253,6 +316,7 @@ class Loop:
             "wall_s": self.spent + time.perf_counter() - self._context.began,
             "compile_s": self.compile_s,
             "order": self._context.prepared.loader.identity(),
+            **({} if self.adaptation is None else {"batch": self.adaptation.host()}),
         }
 
     def save(self, progress: Progress) -> None:
@@ -279,6 +343,7 @@ class Loop:
             "rollbacks": progress.guard.rollbacks,
             "notes": self._context.notes,
             "data": self._context.data,
+            **({} if self.adaptation is None else {"batch": self.adaptation.told()}),
         }
         self._context.folder.finish(final)
         return Result(self.status, final, self._context.notes)

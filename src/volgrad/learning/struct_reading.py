@@ -117,8 +117,10 @@ def _read(kind: Any, value: Any, key: str, source: Source) -> Any:
 
 
 def _mistyped(kind: Any, value: Any, key: str, source: Source) -> InputError:
-    choices = [name for part in _parts(kind) if typing.get_origin(part) is Literal for name in typing.get_args(part)]
-    if isinstance(value, str) and choices and all(isinstance(name, str) for name in choices):
+    parts = _parts(kind)
+    choices = [name for part in parts if typing.get_origin(part) is Literal for name in typing.get_args(part)]
+    only = all(typing.get_origin(part) is Literal for part in parts)
+    if isinstance(value, str) and only and all(isinstance(name, str) for name in choices):
         error = UnknownOptionError.of(key, value, choices)
         return UnknownOptionError(f"{source.place(key)}: {error}", suggestion=error.suggestion)
     return source.says(key, f"{key} = {value!r}: must be {_expected(kind)}")
@@ -156,6 +158,8 @@ def _expected(kind: Any) -> str:
 def _words(kind: Any) -> str:
     if kind in _WORDS:
         return _WORDS[kind]
+    if typing.get_origin(kind) is Literal and len(typing.get_args(kind)) == 1:
+        return repr(typing.get_args(kind)[0])
     if typing.get_origin(kind) is Literal:
         return f"one of {', '.join(map(repr, typing.get_args(kind)))}"
     if typing.get_origin(kind) in (list, tuple):

@@ -1,5 +1,8 @@
-"""Training by recipe: the study that a recipe names, its run, what it left, and its learning-rate range test."""
+"""Training by recipe: the study that a recipe names, its run, what it left, its learning-rate range test, and the
+batch size that serves it best.
+"""
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +13,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from volgrad.errors import InputError
+from volgrad.errors import InputError, UnknownOptionError, WorkError
 from volgrad.learning.assemble import optimizers
+from volgrad.learning.batch_size.chooser import Effort, Wish, choose_size
+from volgrad.learning.batch_size.decision import Decision
+from volgrad.learning.batch_size.from_recipe import bounds_for, budget_of, notes_of, settings_of, subject_of
+from volgrad.learning.batch_size.timing import out_of_memory
 from volgrad.learning.batching.loader import Loader, batch_of
+from volgrad.learning.batching.size_choice import OBJECTIVES, Objective
 from volgrad.learning.prepared import Prepared, prepare, unscheduled
 from volgrad.learning.recipe import Recipe, read_recipe, resolve
 from volgrad.learning.run import SILENT, Hooks, Result
@@ -26,7 +34,7 @@ from volgrad.learning.training.trainer import Validation
 from volgrad.runtime import double_precision
 from volgrad.tasks.studies import find_study
 
-__all__ = ["Plan", "Trained", "load_run", "lr_range", "read_plan", "train"]
+__all__ = ["Plan", "Trained", "batch_size", "load_run", "lr_range", "read_plan", "size_settings", "train"]
 
 
 @dataclass(frozen=True)
@@ -194,3 +202,57 @@ def lr_range(
         return range_test(prepared.task, optimizer, state, device, lambda part: batch_of(*part), lowest, highest, unit)
     finally:
         prepared.loader.close()
+
+
+@double_precision()
+def batch_size(
+    plan: Plan,
+    image_folder: Path,
+    *,
+    objective: Objective | None = None,
+    least: int | None = None,
+    most: int | None = None,
+    effort: Effort | None = None,
+    hooks: Hooks = SILENT,
+) -> Decision:
+    """The batch size that serves a recipe best, from its first state on; nothing is trained.
+
+    Args:
+        plan: from `read_plan`; what it says of the size is what its learning rate is meant for.
+        image_folder: where a training image may be kept.
+        objective: what counts; by default what the recipe says, else "time".
+        least, most: clusters a batch that may be chosen; by default what the recipe says, else any.
+        effort: seconds of probing, compilation and reading apart; by default what the run is worth.
+        hooks: told of the stages.
+
+    Raises:
+        InputError: the recipe, its data, the objective or the bounds cannot be used, or no size fits into memory.
+        WorkError: memory does not suffice even for looking at gradients.
+    """
+    table = plan.recipe.batch
+    objective = objective or table.objective or "time"
+    if objective not in OBJECTIVES:
+        raise UnknownOptionError.of("objective", objective, OBJECTIVES)
+    bounds = bounds_for(table.bounds.least if least is None else least, table.bounds.most if most is None else most)
+    hooks.stage("reading data")
+    prepared = prepare(plan.study, plan.recipe, plan.base, image_folder)
+    try:
+        bounds = bounds_for(bounds.least, bounds.most, len(prepared.splits.train))
+        subject = subject_of(prepared, budget_of(prepared))
+        wish = Wish(objective, bounds, rows=table.rows_per_cluster == "auto")
+        found = choose_size(subject, wish, effort, tell=hooks.stage)
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise WorkError(
+            "out of memory on the device while gradients were looked at: lower batch.rows_per_cluster, or take a "
+            "smaller model"
+        ) from error
+    finally:
+        prepared.loader.close()
+    return dataclasses.replace(found, notes=(*prepared.notes(), *notes_of(prepared), *found.notes))
+
+
+def size_settings(plan: Plan, decision: Decision) -> list[str]:
+    """What to `--set` so that a plan runs in batches of the size that `batch_size` chose for it: `key=value` each."""
+    return settings_of(plan.recipe, decision, plan.study.clusters)

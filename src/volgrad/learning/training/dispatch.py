@@ -40,10 +40,12 @@ class Rung(NamedTuple):
 
     start: samples seen when it begins.
     clusters: a batch.
+    noise: the gradient noise scale in clusters, beyond which the learning rate rises no more; None: the recipe's.
     """
 
     start: int
     clusters: int
+    noise: float | None = None
 
 
 class Dispatch(NamedTuple):
@@ -91,10 +93,24 @@ class Plan:
         """The dispatch that begins at `position`; None at the end."""
         if position >= self.total:
             return None
-        place = bisect.bisect_right([rung.start for rung in self.rungs], position) - 1
+        place = self._place(position)
         clusters = self.rungs[place].clusters
         end = self._end(place)
         return Dispatch(position, min(self.steps(clusters), -(-(end - position) // clusters)), clusters)
+
+    def rung(self, position: int) -> Rung:
+        """The batch size that is used from `position` on."""
+        return self.rungs[self._place(position)]
+
+    def change(self, rung: Rung) -> None:
+        """Use another batch size from its start on; what was planned for later is dropped.
+
+        >>> plan = Plan([Rung(0, 32)], total=10_000, rows=1)
+        >>> plan.change(Rung(6_400, 64))
+        >>> plan.rung(6_399).clusters, plan.next(6_400)
+        (32, Dispatch(start=6400, steps=57, clusters=64))
+        """
+        self.rungs = [before for before in self.rungs if before.start < rung.start] + [rung]
 
     def ladder(self) -> list[tuple[int, int]]:
         """Every (steps, clusters) that will be asked for, walked by the rules of `next`."""
@@ -108,6 +124,9 @@ class Plan:
                     found[steps, rung.clusters] = None
             position += left * rung.clusters
         return list(found)
+
+    def _place(self, position: int) -> int:
+        return bisect.bisect_right([rung.start for rung in self.rungs], position) - 1
 
     def _end(self, place: int) -> int:
         """Where a rung ends, were batches of any size."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from volgrad.learning.batching.loader import Loader, Stack
 from volgrad.learning.batching.prefetch import Prefetch
-from volgrad.learning.training.dispatch import Dispatch, Plan, evaluate_program, train_program
+from volgrad.learning.training.dispatch import Dispatch, Plan, Rung, evaluate_program, train_program
 from volgrad.learning.training.first_order import FirstOrder, rescale
 from volgrad.learning.training.guard import Action, Guard, GuardRule, Verdict
 from volgrad.learning.training.state import Info, State
@@ -106,7 +106,7 @@ class Trainer:
     def __init__(
         self,
         task: Task,
-        optimizers: Callable[[int], FirstOrder],
+        optimizers: Callable[[int, float | None], FirstOrder],
         loader: Loader,
         plan: Plan,
         rule: GuardRule,
@@ -115,19 +115,30 @@ class Trainer:
 
         Args:
             task: what is learned.
-            optimizers: the optimiser for batches of so many clusters; all share one form of state.
+            optimizers: the optimiser for batches of so many clusters, given the noise scale in clusters where it was
+                measured; all share one form of state.
             loader: of the training split.
             plan: of the run.
             rule: of the guard.
         """
         self.plan = plan
         self._task, self._optimizers, self._loader, self._rule = task, optimizers, loader, rule
-        self._programs: dict[tuple[int, int], Any] = {}
+        self._programs: dict[tuple[int, int, float | None], Any] = {}
 
     def compile(self, state: State) -> None:
         """Make the programs of the whole plan ahead of time."""
         for steps, clusters in self.plan.ladder():
-            self._program(steps, clusters, state)
+            self._program(steps, Rung(0, clusters), state)
+
+    def missing(self, position: int, dispatches: int) -> bool:
+        """Whether a segment from `position` on needs programs that are not there yet."""
+        needed = ((one.steps, *self.plan.rung(one.start)[1:]) for one in self._planned(position, dispatches))
+        return any(key not in self._programs for key in needed)
+
+    def compile_segment(self, state: State, dispatches: int) -> None:
+        """Make the programs of a segment from `state` on, those only."""
+        for one in self._planned(int(state.samples), dispatches):
+            self._program(one.steps, self.plan.rung(one.start), state)
 
     def segment(self, progress: Progress, dispatches: int) -> Segment:
         """Run up to `dispatches` dispatches from `progress` on; `progress` itself stays as it is."""
@@ -140,7 +151,7 @@ class Trainer:
         done = rows = 0
         with closing(Prefetch(self._loader, requests)) as stacks:
             for one, stack in zip(planned, stacks, strict=True):
-                program = self._program(one.steps, one.clusters, state)
+                program = self._program(one.steps, self.plan.rung(one.start), state)
                 state, info = program(state, self._task, *(jax.device_put(part) for part in stack))
                 done, rows = done + 1, rows + int(stack.count.sum())
                 if before is not None:
@@ -190,11 +201,13 @@ class Trainer:
             return Progress(back, back, verdict.guard, sound_step, sound_step)
         return Progress(_rescaled(state, verdict.factor), sound, verdict.guard, progress.step + steps, sound_step)
 
-    def _program(self, steps: int, clusters: int, state: State) -> Any:
-        if (steps, clusters) not in self._programs:
-            shape = (steps, clusters, self._loader.rows, len(self._loader.image.features))
-            self._programs[steps, clusters] = train_program(self._task, self._optimizers(clusters), state, shape)
-        return self._programs[steps, clusters]
+    def _program(self, steps: int, rung: Rung, state: State) -> Any:
+        key = (steps, rung.clusters, rung.noise)
+        if key not in self._programs:
+            shape = (steps, rung.clusters, self._loader.rows, len(self._loader.image.features))
+            optimizer = self._optimizers(rung.clusters, rung.noise)
+            self._programs[key] = train_program(self._task, optimizer, state, shape)
+        return self._programs[key]
 
 
 class _Watch:
