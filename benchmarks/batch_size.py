@@ -5,8 +5,8 @@
 Time to target is steps to target (`benchmarks.batch_size_sweep`) times the median seconds of a step, measured here:
 the compiled dispatch of the trainer, sizes taking turns, compilation apart; batches are loaded meanwhile, so a step
 takes the longer of the two. Both targets of a workload count as a case. The best size is found on six seeds, and it
-and every size that a method names are measured again on fresh ones: regret is the time over that of the best size,
-less 1, and may be negative.
+and every size that a method names are measured again on twelve fresh ones: regret is the time over that of the best
+size, seed by seed, the median of it less 1; it may be negative.
 
 size regret: of the size that volgrad's chooser names, the learning rate tuned for every size, its own too.
 end-to-end regret: of a whole run as a user starts it, the chooser's probes included.
@@ -54,7 +54,7 @@ class Plan(NamedTuple):
 class Settings(NamedTuple):
     """Of a benchmark.
 
-    seed: of timings, noise and the chooser.
+    seed: of timings and noise.
     seconds: that runs of one size may take together; 0: what is not known stays so.
     choosers: how many seeds volgrad's chooser is run with; 0: not at all.
     """
@@ -64,14 +64,14 @@ class Settings(NamedTuple):
     choosers: int
 
 
-def chosen_sizes(workload: Workload, plan: Plan, seeds: range) -> list[int]:
+def chosen_sizes(workload: Workload, plan: Plan, seeds: tuple[int, ...]) -> list[int]:
     """Clusters that volgrad's chooser names, by seed."""
     from benchmarks import batch_size_auto
 
     return [batch_size_auto.decide(workload, plan.rate, plan.samples, seed).clusters for seed in seeds]
 
 
-def auto_runs(workload: Workload, target: int, plan: Plan, seeds: range) -> list[Any]:
+def auto_runs(workload: Workload, target: int, plan: Plan, seeds: tuple[int, ...]) -> list[Any]:
     """Runs as a user starts them, to a target: steps by size and seconds of probing, by seed."""
     from benchmarks import batch_size_auto
 
@@ -96,8 +96,21 @@ class Kept:
 
 
 def typical(steps: list[float]) -> float:
-    """Median over seeds; a run that never arrives counts as infinite."""
-    return float(np.median(steps)) if steps else NEVER
+    """Geometric mean over seeds; where runs never arrive, their median, those counted as infinite."""
+    if not steps:
+        return NEVER
+    return float(np.exp(np.mean(np.log(steps)))) if np.isfinite(steps).all() else float(np.median(steps))
+
+
+def paired(one: dict[int, float], other: dict[int, float]) -> float:
+    """Median over common seeds of the ratio of steps: starts differ far more than sizes do.
+
+    >>> paired({1: 10.0, 2: 40.0, 3: NEVER}, {1: 5.0, 2: 20.0, 3: 7.0})
+    2.0
+    """
+    seeds = [seed for seed in one if seed in other]
+    ratios = [one[seed] / other[seed] if np.isfinite(other[seed]) else float(np.isinf(one[seed])) for seed in seeds]
+    return float(np.median(ratios)) if ratios else NEVER
 
 
 def best_size(times: dict[int, float]) -> int:
@@ -134,7 +147,7 @@ class Judge:
             workload.sizes(), seconds, workload.rows, workload.clusters, plans[1].rate, workload.optimizer, self.noise
         )
         picks = {name: [size] for name, size in rivals.choices(known).items() if size is not None}
-        seeds = range(self.settings.seed, self.settings.seed + self.settings.choosers)
+        seeds = AGAIN_SEEDS[: self.settings.choosers]
         by_target = {
             target: ({OURS: chosen_sizes(workload, plan, seeds)} if seeds else {}) | picks
             for target, plan in plans.items()
@@ -204,7 +217,7 @@ class Judge:
             sweep(self.workload, self.folder, self.settings.seconds, sorted(wanted))
             self.found = Sweep(self.workload, self.folder, self.settings.seconds)
 
-    def _case(self, target: int, picks: dict[str, list[int]], plan: Plan, seeds: range) -> dict[str, Any]:
+    def _case(self, target: int, picks: dict[str, list[int]], plan: Plan, seeds: tuple[int, ...]) -> dict[str, Any]:
         first, known = self.times(target, FRESH_SEEDS), self.found.sizes
         best = best_size(first)
         if self.settings.seconds:
@@ -228,14 +241,30 @@ class Judge:
             "best": best,
             "again": again,
             "regret": {
-                name: statistics.median(regret(again.get(size, NEVER), again.get(best, NEVER)) for size in sizes)
+                name: statistics.median(self._regret(size, best, target) for size in sizes)
                 for name, sizes in picks.items()
             },
-            "end_to_end": [self._end_to_end(run, again.get(best, NEVER)) for run in runs],
+            "end_to_end": [
+                self._end_to_end(run, self._again(best, target).get(seed, NEVER) * self.timing[best].step)
+                for seed, run in zip(seeds, runs, strict=True)
+            ],
         }
 
+    def _regret(self, size: int, best: int, target: int) -> float:
+        """Time at a size over that at another, less 1, by the second set of seeds."""
+        own, least = (self._again(one, target) for one in (size, best))
+        return paired(own, least) * self.timing[size].step / self.timing[best].step - 1.0
+
+    def _again(self, size: int, target: int) -> dict[int, float]:
+        return self.found.sizes.get(size, Sizes()).by_seed(target, AGAIN_SEEDS)
+
     def _end_to_end(self, run: Any, least: float) -> dict[str, Any]:
-        """A run that chose for itself: its steps at the measured seconds, and its probes."""
+        """A run that chose for itself: its steps at the measured seconds, and its probes.
+
+        Args:
+            run: an `AutoRun`.
+            least: seconds of the best size with the same seed, and so the same start.
+        """
         seconds = NEVER
         if run.steps:
             seconds = sum(count * self.timing[size].step for size, count in run.steps.items())
@@ -276,13 +305,13 @@ def main(
     """Judge sizes and print the tables.
 
     Args:
-        seed: of timings, of noise and of the chooser; those of the sweep are fixed.
+        seed: of timings and of noise; those of runs are fixed.
         json_file: write the figures here.
         workloads: comma-separated; all where empty.
         held_back: run those that were held back, and no others.
         folder: where work is kept [a folder of the temporary one].
         retime: measure the seconds of steps anew.
-        choosers: seeds that volgrad's chooser is run with; 0: the others only.
+        choosers: how many seeds volgrad's chooser is run with, 12 at most; 0: the others only.
         seconds: of the processor, after which runs of one size, all together, are given up; 0: run nothing more.
     """
     sources.on_one_thread("benchmarks.batch_size")

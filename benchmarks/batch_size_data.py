@@ -110,7 +110,7 @@ def metric_of(workload: Workload, task: Any, variables: Any, statistics: Any, ke
 # ------------------------------------------------------------------------------------------------- data and splits
 
 
-def _validation(image: Image, clusters: range, most: int, rows: int | None = None) -> Batch:
+def fixed_batch(image: Image, clusters: range, most: int, rows: int | None = None) -> Batch:
     """Some clusters of a range, the same every time."""
     loader = Loader(image, clusters, 12_345, rows, blocks=None)
     try:
@@ -174,7 +174,7 @@ def regression(name: str, planted: Planted, model: dict[str, Any], **settings: A
 
     image, train, check = planted.image()
     task = Regression().task(RegressionModel(**model), image, train)
-    batch = _validation(image, check, 2048 // planted.in_cluster)
+    batch = fixed_batch(image, check, 2048 // planted.in_cluster)
     return Workload(name, task, image, train, batch, **settings)
 
 
@@ -219,7 +219,7 @@ def quotes(name: str, data: dict[str, Any], model: dict[str, Any], **settings: A
     image = study.image(ImpliedVolData(**data), Path(), CACHE / f"image-{name}")
     train, check = _split(image)
     task = study.task(ImpliedVolModel(**model), image, train)
-    return Workload(name, task, image, train, _validation(image, check, 128, 16), **settings)
+    return Workload(name, task, image, train, fixed_batch(image, check, 128, 16), **settings)
 
 
 def surface_net(name: str, data: dict[str, Any], model: dict[str, Any], **settings: Any) -> Workload:
@@ -231,7 +231,7 @@ def surface_net(name: str, data: dict[str, Any], model: dict[str, Any], **settin
     image = study.image(SurfaceNetData(**data), Path(), folder)
     train, check = _split(image)
     task = study.task(SurfaceNetModel(**model), image, train)
-    return Workload(name, task, image, train, _validation(image, check, 256), rows_per_cluster=None, **settings)
+    return Workload(name, task, image, train, fixed_batch(image, check, 256), rows_per_cluster=None, **settings)
 
 
 def surface_fit(name: str, chain: Any, **settings: Any) -> Workload:
@@ -243,7 +243,7 @@ def surface_fit(name: str, chain: Any, **settings: Any) -> Workload:
     framed = frame_chain(chain, Prior())
     task, image = indexed(framed.task, framed.data)
     train = range(image.clusters)
-    batch = _validation(image, train, len(train))
+    batch = fixed_batch(image, train, len(train))
     return Workload(name, task, image, train, batch, rows_per_cluster=1, clip=10.0, **settings)
 
 
@@ -274,7 +274,7 @@ def forecast(name: str, bars: tuple[str, ...], model: dict[str, Any], **settings
         image = study.image(data, base, Path(kept))
     train, _ = _split(image, DAY_US)
     task = study.task(study.Model(**model), image, train)
-    batch = _validation(image, train, 2048)
+    batch = fixed_batch(image, train, 2048)
     return Workload(
         name, task, image, train, batch, rows_per_cluster=None, metric="log_rmse", clip=10.0, **settings
     )  # fmt: skip

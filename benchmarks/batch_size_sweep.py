@@ -1,11 +1,12 @@
 """Steps to a target by batch size, learning rate and seed: the half of the benchmark that needs no clock.
 
-    python -m benchmarks.batch_size_sweep --folder FOLDER [--workloads a,b] [--held-back] [--pilot]
+    python -m benchmarks.batch_size_sweep --folder FOLDER [--workloads a,b] [--held-back]
 
 For every size the learning rate is tuned on two seeds, around what the customary rules give and on until the best is
-no edge, and measured on six fresh ones. Sizes a factor of four apart come first, then the powers of two around the
-best. Runs of one size and several rates and seeds are one compiled program; it stops when no further step can change
-the result. Each finished run is a line of `FOLDER/WORKLOAD.jsonl`; what is there is not run again.
+no edge; the best and its neighbours then run on four seeds more. The best of these is measured on six fresh ones. Sizes
+a factor of four apart come first, then the powers of two around the best. Runs of one size and several rates and seeds
+are one compiled program; it stops when no further step can change the result. Each finished run is a line of
+`FOLDER/WORKLOAD.jsonl`; what is there is not run again.
 
 The validation metric is looked at on steps that ascend geometrically; it is smoothed by the median over a tenth of
 the steps to either side and crosses a target where the line between two looks does, in logarithms.
@@ -14,7 +15,7 @@ the steps to either side and crosses a target where the line between two looks d
 import json
 import sys
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,52 +24,19 @@ import numpy as np
 
 from benchmarks import batch_size_workloads as catalogue
 from benchmarks import chains as sources
+from benchmarks.batch_size_lines import FINAL_SEEDS, FRESH_SEEDS, TUNING_SEEDS, Sizes, line_of, read
 from benchmarks.batch_size_runs import NEVER, WINDOW, Curve, Lane, Runner, fit_steps, looks, rounded, smoothed
 from benchmarks.batch_size_workloads import Workload
 
-__all__ = ["Sizes", "Sweep", "coarse", "fit_steps", "read", "sweep"]
+__all__ = ["FRESH_SEEDS", "NEVER", "TARGETS", "Sizes", "Sweep", "coarse", "fit_steps", "read", "sweep", "with_targets"]
 
-TUNING_SEEDS, FRESH_SEEDS = (100, 101), (0, 1, 2, 3, 4, 5)
 SCALES = (0.5, 1.0, 2.0)  # of the rule's rate (of the neighbouring size's best, once that is known)
 MOST_SCALE = 64.0  # the grid is not extended beyond this and its inverse
 PILOT_SCALES, PILOT_SEED, PILOT_SHARES = (0.25, 0.5, 1.0, 2.0, 4.0), 200, (1.0 / 7.0, 0.6)
 LANES, CHEAP_S = 6, 4.0  # lanes of a program; more of them than are needed, where the last run was so cheap
+FINAL = 2.0  # how much longer than the best so far finalists may run
 SLACK = 1.15  # how much longer than the first rate that has arrived the others may run
 TARGETS = ("easy", "hard")
-
-
-@dataclass
-class Sizes:
-    """What is known of one size: lines by lane, kept in a file.
-
-    best: tuned rate by target; None where no rate arrives.
-    """
-
-    lines: dict[Lane, dict[str, Any]] = field(default_factory=dict)
-
-    def steps(self, rate: float, seeds: tuple[int, ...], target: int) -> float:
-        """Mean steps over seeds of a rate; infinite where one has not arrived."""
-        found = [self.lines.get(Lane(rate, seed)) for seed in seeds]
-        told = [NEVER if one is None or one["steps"][target] is None else one["steps"][target] for one in found]
-        return float(np.exp(np.mean(np.log(told))))
-
-    def rates(self) -> list[float]:
-        """Tried in tuning."""
-        return sorted({lane.rate for lane in self.lines if lane.seed in TUNING_SEEDS})
-
-    def best(self, target: int) -> tuple[float, float] | None:
-        """Rate and its mean steps in tuning."""
-        found = [(self.steps(rate, TUNING_SEEDS, target), rate) for rate in self.rates()]
-        if not found or not np.isfinite(min(found)[0]):
-            return None
-        return min(found)[1], min(found)[0]
-
-    def fresh(self, target: int, seeds: tuple[int, ...] = FRESH_SEEDS) -> list[float]:
-        """Steps of fresh seeds at the tuned rate; none where no rate arrives, or nothing was measured."""
-        best = self.best(target)
-        if best is None:
-            return []
-        return [self.steps(best[0], (seed,), target) for seed in seeds if Lane(best[0], seed) in self.lines]
 
 
 class Sweep:
@@ -102,15 +70,18 @@ class Sweep:
             wanted = beyond(scales, [known.best(target) for target in (0, 1)], runner.rule_rate)
             wanted = [one for one in wanted if 1.0 / MOST_SCALE <= one <= MOST_SCALE]
             if not wanted:
-                return
+                break
+        rates = [rate for rate in known.finalists() if Lane(rate, FINAL_SEEDS[-1]) not in known.lines]
+        if rates and (best := known.best(1) or known.best(0)):
+            self._run(clusters, rates, FINAL_SEEDS, self._arrived(1, FINAL * best[1]), [0, 1], (1, 1.05))
 
     def measure(self, clusters: int, seeds: tuple[int, ...] = FRESH_SEEDS) -> None:
         """Fresh seeds at the best rates."""
         known = self.sizes[clusters]
         best = {target: found for target in (0, 1) if (found := known.best(target)) is not None}
         for rate in sorted({one[0] for one in best.values()}):
-            missing = tuple(seed for seed in seeds if Lane(rate, seed) not in known.lines)
             which = [target for target, one in best.items() if one[0] == rate]
+            missing = tuple(seed for seed in seeds if not known.judged(Lane(rate, seed), set(which)))
             first = 0.4 * min(best[target][1] for target in which)
             most = 4.0 * max(best[target][1] for target in which)
             if missing:
@@ -158,23 +129,24 @@ class Sweep:
         """Run, keep and tell; `grid` is the first look and the ratio of the following ones."""
         workload, runner = self.workload, self._at(clusters)
         most = max(32, workload.budget // clusters)
-        began: list[float] = []  # once all is compiled; of this process, so that others do not count
-
-        def done(curves: dict[Lane, Curve]) -> bool:
-            began.append(time.process_time())
-            finished.append(stop(curves))
-            return finished[-1] or began[-1] - began[0] > self.seconds
-
-        finished: list[bool] = []
         lanes = [Lane(rate, seed) for seed in seeds for rate in rates]
-        places = LANES if runner.spent < CHEAP_S else 0
-        curves = runner.run(lanes, looks(*grid, most), done, places)
-        runner.spent = spent = began[-1] - began[0]
-        given_up = None if finished[-1] or spent <= self.seconds else self.seconds
-        lines = [
-            _line(workload, clusters, lane, curve, (runner.rule_rate, judged, given_up))
-            for lane, curve in curves.items()
-        ]
+        lines, spent = [], 0.0
+        for first in range(0, len(lanes), LANES):  # one program serves them all
+            began: list[float] = []  # once all is compiled; of this process, so that others do not count
+            finished: list[bool] = []
+
+            def done(curves: dict[Lane, Curve], began: list[float] = began, finished: list[bool] = finished) -> bool:
+                began.append(time.process_time())
+                finished.append(stop(curves))
+                return finished[-1] or began[-1] - began[0] > self.seconds
+
+            places = LANES if runner.spent < CHEAP_S else 0
+            curves = runner.run(lanes[first : first + LANES], looks(*grid, most), done, places)
+            runner.spent = began[-1] - began[0]
+            spent += runner.spent
+            given_up = None if finished[-1] or runner.spent <= self.seconds else self.seconds
+            rest = runner.rule_rate, judged, given_up
+            lines += [line_of(workload, clusters, lane, curve, rest) for lane, curve in curves.items()]
         with self.path.open("a", encoding="utf-8") as file:
             for line in lines:
                 file.write(json.dumps(line) + "\n")
@@ -184,7 +156,7 @@ class Sweep:
             f"{rate:g}: " + " ".join(f"{self.sizes[clusters].steps(rate, seeds, t):.0f}" for t in (0, 1))
             for rate in rates
         )
-        print(f"{workload.name} {clusters} x{len(curves)} {spent:.1f}s  {told}", flush=True)
+        print(f"{workload.name} {clusters} x{len(lines)} {spent:.1f}s  {told}", flush=True)
 
 
 def beyond(scales: list[float], best: list[tuple[float, float] | None], rule: float) -> list[float]:
@@ -202,41 +174,6 @@ def beyond(scales: list[float], best: list[tuple[float, float] | None], rule: fl
         elif abs(one[0] / rule / scales[-1] - 1.0) < 1e-3:
             found.add(scales[-1] * 2.0)
     return sorted(found)
-
-
-def read(path: Path, name: str, seconds: float = 0.0) -> dict[int, Sizes]:
-    """What a file knows of a workload, by size; without runs that were given up before `seconds`."""
-    found: dict[int, Sizes] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        one = json.loads(line)
-        if one["workload"] == name and (one.get("given_up_s") is None or one["given_up_s"] >= seconds):
-            found.setdefault(one["clusters"], Sizes()).lines[Lane(one["rate"], one["seed"])] = one
-    return found
-
-
-def _line(
-    workload: Workload, clusters: int, lane: Lane, curve: Curve, rest: tuple[float, list[int], float | None]
-) -> dict[str, Any]:
-    """A record; of fresh seeds only the targets count for which their rate was chosen."""
-    rule, judged, given_up = rest
-    found = curve.crossings(workload.targets)
-    steps = [one if np.isfinite(one) and place in judged else None for place, one in enumerate(found)]
-    thin = np.unique(np.linspace(0, curve.steps.size - 1, min(curve.steps.size, 120)).astype(int))
-    values = [float(f"{one:.5g}") if np.isfinite(one) else None for one in curve.values[thin]]
-    return {
-        "workload": workload.name,
-        "clusters": clusters,
-        "rate": lane.rate,
-        "rule_rate": rule,
-        "seed": lane.seed,
-        "steps": steps,
-        "ended": curve.ended,
-        "given_up_s": given_up,
-        "targets": list(workload.targets),
-        "judged": judged,
-        "looks": curve.steps[thin].tolist(),
-        "metric": values,
-    }
 
 
 # --------------------------------------------------------------------------------------------------------------- driver

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import batch_size, batch_size_plots, batch_size_report
+from benchmarks import batch_size_lines as lines
 from benchmarks import batch_size_rivals as rivals
 from benchmarks import batch_size_runs as runs
 from benchmarks import batch_size_sweep as sweep
@@ -57,6 +58,37 @@ def test_sizes_that_cannot_win_are_left_out():
     assert sweep.hopeless([100.0, 400.0], larger=False)
     assert not sweep.hopeless([100.0, 200.0], larger=False)
     assert sweep.hopeless([sweep.NEVER, sweep.NEVER], larger=True)
+
+
+def line(steps, judged=(0, 1)):
+    return {"steps": list(steps), "judged": list(judged)}
+
+
+def test_a_rate_is_tuned_on_two_seeds_and_then_on_six():
+    known = lines.Sizes()
+    for seed in lines.TUNING_SEEDS:
+        known.lines[runs.Lane(0.1, seed)] = line([10.0, 100.0])
+        known.lines[runs.Lane(0.2, seed)] = line([5.0, 90.0])
+    assert known.best(1) == (0.2, pytest.approx(90.0))
+    for seed in lines.FINAL_SEEDS:
+        known.lines[runs.Lane(0.1, seed)] = line([10.0, 100.0])
+        known.lines[runs.Lane(0.2, seed)] = line([5.0, None])  # lucky twice, and then never again
+    assert known.best(0) == (0.2, pytest.approx(5.0))
+    assert known.best(1) == (0.1, pytest.approx(100.0))
+    assert known.finalists() == [0.1, 0.2]
+
+
+def test_fresh_runs_count_for_the_target_that_their_rate_was_tuned_for():
+    known = lines.Sizes({runs.Lane(0.1, seed): line([10.0, 100.0]) for seed in lines.TUNING_SEEDS})
+    known.lines[runs.Lane(0.1, 0)] = line([None, 120.0], judged=[1])
+    known.lines[runs.Lane(0.1, 1)] = line([12.0, None])
+    assert known.by_seed(1) == {0: pytest.approx(120.0), 1: math.inf}
+    assert known.by_seed(0) == {1: pytest.approx(12.0)}
+
+
+def test_times_are_compared_seed_by_seed():
+    assert batch_size.paired({1: 10.0, 2: 400.0, 3: 30.0}, {1: 5.0, 2: 200.0, 3: 15.0, 4: 1.0}) == 2.0
+    assert batch_size.paired({1: math.inf, 2: math.inf, 3: 1.0}, {1: 5.0, 2: 5.0, 3: 1.0}) == math.inf
 
 
 def test_pilots_set_targets_by_their_best_run():
@@ -181,7 +213,8 @@ def test_tables_count_failures_as_failures_and_ties_as_firsts():
     assert found["volgrad"]["speed_up"] > 2.9
 
 
-def test_a_median_over_seeds_counts_runs_that_never_arrive():
+def test_what_is_typical_counts_runs_that_never_arrive():
+    assert batch_size.typical([1.0, 4.0]) == pytest.approx(2.0)
     assert batch_size.typical([1.0, math.inf, 3.0]) == 3.0
     assert batch_size.typical([1.0, math.inf, math.inf]) == math.inf
     assert batch_size.typical([]) == math.inf

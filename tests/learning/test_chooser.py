@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import pytest
 
 from tests.learning.subjects import Clock, mean_noise, mean_subject, same_bits, waves_subject
-from volgrad.learning.batch_size.chooser import Effort, Wish, choose_size, effort_for, steering_noise
+from volgrad.learning.batch_size.chooser import Effort, Wish, choose_size, effort_for
 from volgrad.learning.batch_size.noise_probe import NoiseProbe
 from volgrad.learning.batching.size_choice import OBJECTIVES, Bounds
+from volgrad.learning.batching.size_policy import steering
 
 EFFORT = Effort(timing=0.05, pilot=0.05, branches=0.05, sharpness=True, whole_ladder=True)
 INTERFACE = {"chosen", "ladder", "noise", "branches", "probe_s", "compile_s", "reason"}
@@ -78,6 +79,13 @@ def test_a_learning_rate_that_diverges_is_told_and_what_was_measured_before_is_u
     assert math.isfinite(decision.noise.lo)
 
 
+def test_a_run_that_is_over_before_a_choice_could_pay_keeps_the_size_that_its_rate_is_meant_for():
+    decision = choose_size(waves_subject(samples=200, reference=8), clock=Clock(1e-4))
+    assert decision.clusters == 8
+    assert "less than choosing would" in decision.reason
+    assert json.dumps(decision.to_dict(), allow_nan=False)
+
+
 def test_the_reason_names_the_size_the_noise_and_what_others_would_cost(decided):
     _, _, decision, told = decided
     assert f"Batches of {decision.clusters} cluster" in decision.reason
@@ -97,13 +105,13 @@ def test_seconds_of_probing_are_those_of_the_clock():
 def test_a_noise_scale_that_was_planted_is_what_the_choice_goes_by():
     subject = mean_subject(0.3, clusters=4000, rows=2, columns=16, intraclass=0.5)
     found = NoiseProbe(subject).at(subject, 0)
-    assert steering_noise(found) == found.clusters == pytest.approx(mean_noise(0.3, 2, 0.5), rel=0.15)
+    assert steering(found) == found.clusters == pytest.approx(mean_noise(0.3, 2, 0.5), rel=0.15)
 
 
 def test_where_the_slope_is_lost_in_noise_the_lower_bound_is_gone_by():
     subject = mean_subject(1e-4, rows=2, columns=32)
     found = NoiseProbe(subject).at(subject, 0)
-    assert steering_noise(found) == found.lo
+    assert steering(found) == found.lo
 
 
 def test_alike_rows_are_drawn_thin_where_that_is_asked_for():

@@ -16,7 +16,7 @@ class Optimizers(Protocol):
         ...
 
 
-def optimizers(recipe: Recipe, budget: int, first_clusters: int) -> Optimizers:
+def optimizers(recipe: Recipe, budget: int, first_clusters: int, alike: float = 1.0) -> Optimizers:
     """The optimiser for each batch size; the state of one serves the others.
 
     Args:
@@ -24,6 +24,7 @@ def optimizers(recipe: Recipe, budget: int, first_clusters: int) -> Optimizers:
         budget: samples of the run.
         first_clusters: clusters of the first batches, for which learning rate and moments are meant where the recipe
             names no `reference_batch`; with batch.size "auto" those that the study says.
+        alike: clusters as the run draws them that are worth one as the recipe does, where rows a cluster were chosen.
 
     Raises:
         InputError: tables that do not go together.
@@ -37,7 +38,7 @@ def optimizers(recipe: Recipe, budget: int, first_clusters: int) -> Optimizers:
         micro_batches=recipe.batch.accumulate,
         **table.hyper,
     )
-    reference = table.reference_batch or first_clusters
+    reference = max(1, round(alike * (table.reference_batch or first_clusters)))
 
     def of(clusters: int, noise: float | None = None, /) -> FirstOrder:
         cap = noise if table.noise_scale is None else table.noise_scale

@@ -84,7 +84,7 @@ def _go(context: Context, told: dict[str, Any], choose: Choose) -> Result:
     host: dict[str, Any] = loaded.host if loaded else {}
     chosen = _chosen(context, host, choose) if recipe.batch.auto else None
     budget = int(host.get("budget", 0)) or (_budget(context) if chosen is None else chosen.budget)
-    of = optimizers(recipe, budget, prepared.clusters)
+    of = optimizers(recipe, budget, prepared.clusters, 1.0 if chosen is None else chosen.start.alike)
     rungs = prepared.rungs if chosen is None else [Rung(0, chosen.start.clusters)]
     plan = Plan(rungs, budget, prepared.loader.rows, recipe.evaluate.samples(budget))
     adaptation = None if chosen is None else _adaptation(chosen, context, of, plan, host)
@@ -130,17 +130,23 @@ def _chosen(context: Context, host: dict[str, Any], choose: Choose) -> _Chosen:
     prepared, table, seconds = context.prepared, context.recipe.batch, context.recipe.budget.seconds
     if "batch" in host:
         budget = int(host["budget"])
-        subject = subject_of(prepared, budget)
         start = Start.from_dict(host["batch"]["start"])
+        subject = subject_of(prepared, budget, start.alike)
         return _Chosen(start, budget, subject, probe_of(subject, start.probe_rows), None)
     budget = _budget(context)
     context.hooks.stage("choosing the batch size")
     subject = subject_of(prepared, budget)
-    decision = choose(subject, Wish(table.objective or "time", table.bounds), tell=context.hooks.stage)
+    wish = Wish(table.objective or "time", table.bounds, rows=table.rows_per_cluster == "auto")
+    decision = choose(subject, wish, tell=context.hooks.stage)
     drawn = math.ceil(decision.chosen.rows_per_cluster)
-    if table.rows_per_cluster == "auto" and drawn < prepared.loader.rows:
+    if wish.rows and drawn < prepared.loader.rows:
+        told, budget = budget, max(1, round(budget * decision.alike))
+        context.note(
+            f"{drawn} of up to {prepared.loader.rows} rows are drawn of a cluster: {told:,} samples of all rows are "
+            f"worth {budget:,} of these"
+        )
         prepared.draw(drawn)
-        subject = subject_of(prepared, budget)
+        subject = subject_of(prepared, budget, decision.alike)
     probe, start = _probing(decision, subject, budget if seconds is None else None, seconds)
     if seconds is not None:
         budget = samples_for(seconds, start)
@@ -156,8 +162,7 @@ def _probing(
 ) -> tuple[NoiseProbe, Start]:
     """A probe of the noise, as large as a run of so many samples or seconds can afford, and the start."""
     probe = probe_of(subject)
-    timed = getattr(decision, "noise_s", None)  # where the choice has timed one already
-    probe_s = time_probe(probe, subject) if timed is None else timed
+    probe_s = time_probe(probe, subject) if decision.noise_s is None else decision.noise_s
     step_s = next(rung.step_s_median for rung in decision.ladder if rung.clusters == decision.clusters)
     run_s = seconds if samples is None else samples / decision.clusters * step_s
     rows = affordable_rows(probe, subject, probe_s, run_s or 0.0)

@@ -37,6 +37,7 @@ class Start(NamedTuple):
     probe_rows: that measuring it looks at, at most; None: as many as usual.
     change_s: seconds that compiling another size takes.
     spent_s: seconds that choosing took.
+    alike: clusters as the run draws them that are worth one as the recipe does.
     """
 
     clusters: int
@@ -45,6 +46,7 @@ class Start(NamedTuple):
     probe_rows: int | None = None
     change_s: float = 0.0
     spent_s: float = 0.0
+    alike: float = 1.0
 
     @classmethod
     def of(cls, decision: Decision, probe_s: float, probe_rows: int | None = None) -> "Start":
@@ -56,6 +58,7 @@ class Start(NamedTuple):
             probe_rows,
             float(decision.compile_s / len(decision.ladder)),
             float(decision.probe_s),
+            float(decision.alike),
         )
 
     def as_dict(self) -> dict[str, Any]:

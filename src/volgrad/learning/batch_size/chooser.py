@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from volgrad.errors import InputError
 from volgrad.learning.batch_size.branches import Branch, Proof, prove
-from volgrad.learning.batch_size.decision import Chosen, Decision
+from volgrad.learning.batch_size.decision import Chosen, Decision, Moment
 from volgrad.learning.batch_size.noise_probe import NoiseProbe
 from volgrad.learning.batch_size.pilot import Pilot, fly
 from volgrad.learning.batch_size.subject import Subject, ladder_sizes
@@ -24,16 +24,18 @@ from volgrad.learning.batching.loader import batch_of
 from volgrad.learning.batching.noise_scale import NoiseScale, pooled
 from volgrad.learning.batching.rows_choice import RowsChoice, choose_rows
 from volgrad.learning.batching.size_choice import Bounds, Choice, Objective, Timed, Work, choose
+from volgrad.learning.batching.size_policy import steering
 from volgrad.learning.training.sharpness import sharpness
 
-__all__ = ["Effort", "Wish", "choose_size", "effort_for", "late_noise", "steering_noise"]
+__all__ = ["Effort", "Wish", "choose_size", "effort_for", "late_noise"]
 
 _PROBE_SHARE = 0.02  # of the run's time that probes may take
 _LEAST_S, _MOST_S = 1.0, 60.0  # seconds of probing, whatever the run's length
 _PILOT_SHARE = 0.05  # of the run's samples that a pilot sees at most
 _HOPELESS = 4.0  # times the best, at the noise that the run may come to: larger sizes are not timed (assumption)
 _GROWTH = 8.0  # that the noise scale may have by the end of a run over that of its beginning (assumption)
-_RIVALS = 2  # sizes beside the predicted best that branches try
+_WORTH_S = 1.0  # of a run for which a size is chosen, unless seconds of probing were asked for (assumption)
+_BRANCHES_SHARE = 0.5  # of the run's predicted time that all branches together take at most (assumption)
 
 
 class Wish(NamedTuple):
@@ -74,16 +76,6 @@ def effort_for(run_s: float, share: float = _PROBE_SHARE) -> Effort:
     """
     whole = min(max(share * run_s, _LEAST_S), _MOST_S)
     return Effort(0.2 * whole, 0.2 * whole, 0.6 * whole if whole > 2.0 * _LEAST_S else 0.0)
-
-
-def steering_noise(noise: NoiseScale) -> float:
-    """The noise scale to go by, in clusters: what is known for sure where the signal is not significant.
-
-    Then the truth may be anything above the lower bound, and a run that goes on will measure it again.
-    """
-    if noise.significant and math.isfinite(noise.clusters) and noise.clusters >= 0.0:
-        return noise.clusters
-    return noise.lo if math.isfinite(noise.lo) and noise.lo > 0.0 else 1.0
 
 
 def choose_size(
@@ -132,7 +124,10 @@ class _Choosing:
         """Probe along a pilot, choose rows, time, predict, prove."""
         probe = self._probe()
         trial = self._pilot_trial(probe.unit)
-        given = effort or effort_for(self._run_s(trial))
+        run_s = self._run_s(trial)
+        if effort is None and run_s < _WORTH_S and self.wish.bounds.hold(trial.clusters):
+            return self._left(probe, trial, run_s)
+        given = effort or effort_for(run_s)
         pilot = self._pilot(probe, trial, given)
         noise = late_noise(pilot)
         table = self._rows(noise, given) if probe.split else None
@@ -143,9 +138,37 @@ class _Choosing:
         self.subject = self.subject.with_rows(table.rows_per_cluster, alike)
         try:
             decision = self._decided(given, probe.unit, (pilot, thin), table, None)
-            return dataclasses.replace(decision, alike=alike)
+            chosen = decision.chosen._replace(rows_per_cluster=table.rows_per_cluster)
+            return dataclasses.replace(decision, chosen=chosen, alike=alike)
         finally:
             self.subject.loader.close()
+
+    def _left(self, probe: NoiseProbe, trial: Trial, run_s: float) -> Decision:
+        """The size that the learning rate is meant for, where the run is over before a choice could pay."""
+        subject, clock = self.subject, self.clock
+        ladder = time_ladder(subject, [trial.clusters], clock, 0.0, self.tell, None, trial)
+        before = clock()
+        noise = probe.at(subject, int(subject.state.samples))
+        noise_s, rung = clock() - before, ladder.rungs[0]
+        choice = choose(ladder.rungs, steering(noise), subject.work)
+        return Decision(
+            Chosen(rung.clusters, subject.loader.mean_drawn, rung.rows),
+            self.wish.objective,
+            ladder.rungs,
+            choice.predicted_s,
+            choice.samples,
+            noise,
+            (Moment(int(subject.state.samples), noise),),
+            (),
+            probe_s=max(0.0, clock() - self.began - self.compile_s),
+            compile_s=self.compile_s,
+            reason=(
+                f"Batches of {_size(rung)}, which the learning rate is meant for: the run takes some "
+                f"{_duration(run_s)}, less than choosing would."
+            ),
+            reference=subject.work.reference,
+            noise_s=noise_s,
+        )
 
     def _decided(
         self,
@@ -157,10 +180,10 @@ class _Choosing:
     ) -> Decision:
         subject, (pilot, noise) = self.subject, found
         sizes = ladder_sizes(subject.clusters, self.wish.bounds.most, unit)
-        hopeless = None if effort.whole_ladder else _Hopeless(subject.work, _GROWTH * steering_noise(noise))
+        hopeless = None if effort.whole_ladder else _Hopeless(subject.work, _GROWTH * steering(noise))
         ladder = time_ladder(subject, sizes, self.clock, effort.timing, self.tell, hopeless, ready)
         self.compile_s += ladder.compile_s
-        choice = choose(ladder.rungs, steering_noise(noise), subject.work, self.wish.objective, self.wish.bounds)
+        choice = choose(ladder.rungs, steering(noise), subject.work, self.wish.objective, self.wish.bounds)
         proof, sharp = self._proved(ladder, choice, pilot, effort)
         place = choice.place
         if proof is not None and not proof.confirmed:
@@ -181,6 +204,7 @@ class _Choosing:
             sharpness=sharp,
             rows_choice=() if table is None else _rows_told(table),
             reference=subject.work.reference,
+            noise_s=pilot.probe_s if ready is not None else None,  # other rows a cluster take another time
             confirmed=None if proof is None else proof.confirmed,
             notes=(pilot.note, *ladder.notes) if pilot.note else ladder.notes,
         )
@@ -241,7 +265,7 @@ class _Choosing:
         able = [at for at in able if self.wish.bounds.hold(ladder.rungs[at].clusters)]
         if not effort.branches or len(able) < 2 or choice.place not in able:
             return None, ()
-        near = sorted(able, key=lambda at: (at != choice.place, choice.predicted_s[at]))[: _RIVALS + 1]
+        near = [at for at in able if abs(at - choice.place) <= 1 or at == choice.place + 2]
         chosen = sorted({*near, able[0], able[-1]} if effort.sharpness else near)
         at = self.subject.at(pilot.state)
         proof = prove(
@@ -249,7 +273,7 @@ class _Choosing:
             ladder.trials,
             [ladder.rungs[place] for place in chosen],
             [choice.predicted_s[place] if place != choice.place else 0.0 for place in chosen],
-            effort.branches,
+            min(effort.branches, _BRANCHES_SHARE * choice.predicted_s[choice.place]),
             tell=self.tell,
         )
         sharp = _sharpness(at, proof.branches) if effort.sharpness else ()

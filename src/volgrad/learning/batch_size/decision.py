@@ -52,6 +52,7 @@ class Decision:
         rows_choice: what every number of rows a cluster would cost.
         alike: clusters drawn as chosen that are worth one as they were drawn before: whose gradients are as noisy.
         reference: clusters a batch, drawn as chosen, that the learning rate is meant for.
+        noise_s: seconds that measuring the noise once takes; None where it was not timed.
         confirmed: whether branches left the predicted size in its place; None where none were run.
         probe_s: seconds of probing: timing, pilot, noise, branches.
         compile_s: seconds of compiling.
@@ -74,6 +75,7 @@ class Decision:
     rows_choice: tuple[dict[str, Any], ...] = ()
     alike: float = 1.0
     reference: int = 1
+    noise_s: float | None = None
     confirmed: bool | None = None
     notes: tuple[str, ...] = field(default=())
 
@@ -102,6 +104,7 @@ class Decision:
             "rows_choice": list(self.rows_choice),
             "alike": self.alike,
             "reference": self.reference,
+            "noise_s": self.noise_s,
             "confirmed": self.confirmed,
             "probe_s": self.probe_s,
             "compile_s": self.compile_s,

@@ -16,7 +16,7 @@ from volgrad.learning.recipe import Recipe
 __all__ = ["bounds_for", "budget_of", "effort_of", "notes_of", "settings_of", "subject_of"]
 
 
-def subject_of(prepared: Prepared, budget: int) -> Subject:
+def subject_of(prepared: Prepared, budget: int, alike: float = 1.0) -> Subject:
     """The run that a recipe describes, before its first step, with a learning rate that stays.
 
     The schedule is left out because what is tried is the beginning: within it sizes should differ by their noise, not
@@ -26,11 +26,12 @@ def subject_of(prepared: Prepared, budget: int) -> Subject:
     Args:
         prepared: from `prepare`; its loader stays the caller's to close.
         budget: samples of the run.
+        alike: clusters as they are drawn now that are worth one as the recipe draws them.
     """
     recipe = unscheduled(prepared.recipe)
     recipe = msgspec.structs.replace(recipe, batch=msgspec.structs.replace(recipe.batch, accumulate=1))
-    of = optimizers(recipe, budget, prepared.clusters)
-    work = Work(budget, recipe.optimizer.reference_batch or prepared.clusters)
+    of = optimizers(recipe, budget, prepared.clusters, alike)
+    work = Work(budget, max(1, round(alike * (recipe.optimizer.reference_batch or prepared.clusters))))
     state = prepared.first_state(budget)
     return Subject.of(prepared.task, prepared.loader, of, state, work, prepared.splits.validation)
 

@@ -15,7 +15,7 @@ import jax
 from jaxtyping import PyTree
 
 from volgrad.errors import InputError
-from volgrad.learning.batch_size.chooser import Effort, Wish, effort_for, late_noise, steering_noise
+from volgrad.learning.batch_size.chooser import Effort, Wish, effort_for, late_noise
 from volgrad.learning.batch_size.decision import Chosen, Decision, Moment
 from volgrad.learning.batch_size.own_calls import OwnFunction, RowData, next_params
 from volgrad.learning.batch_size.own_noise import OwnNoise
@@ -26,6 +26,7 @@ from volgrad.learning.batch_size.timing import Clock, out_of_memory, time_calls
 from volgrad.learning.batching.memory import free_bytes
 from volgrad.learning.batching.noise_scale import NoiseScale
 from volgrad.learning.batching.size_choice import Choice, Timed, Work, choose
+from volgrad.learning.batching.size_policy import steering
 from volgrad.learning.training.batch_rules import Hyperparameters, hyperparameters
 
 __all__ = ["OwnCode", "choose_own"]
@@ -247,7 +248,7 @@ def _tried(code: OwnCode, step: OwnFunction, clusters: int) -> _Trial | Timed:
 
 
 def _choice(ladder: _Ladder, noise: NoiseScale, work: Work, wish: Wish) -> Choice:
-    return choose(ladder.rungs, steering_noise(noise), work, wish.objective, wish.bounds)
+    return choose(ladder.rungs, steering(noise), work, wish.objective, wish.bounds)
 
 
 def _fly(
@@ -291,7 +292,7 @@ def _fly(
 
 def _rate_note(work: Work, rung: Timed, noise: NoiseScale) -> str:
     """What becomes of the learning rate, by the rules that volgrad's own optimisers follow."""
-    cap = max(steering_noise(noise), 1e-9)  # of no noise at all
+    cap = max(steering(noise), 1e-9)  # of no noise at all
     sgd, adam = (
         float(hyperparameters(name, Hyperparameters(1.0), rung.clusters, work.reference, cap).learning_rate)
         for name in ("sgd", "adam")

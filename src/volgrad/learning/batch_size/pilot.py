@@ -28,12 +28,14 @@ class Pilot(NamedTuple):
     state: at its end.
     moments: noise at ever later points; the first is the start.
     seconds: that it took.
+    probe_s: that measuring the noise once took.
     note: what went wrong on the way, in words; empty where nothing did.
     """
 
     state: State
     moments: tuple[Moment, ...]
     seconds: float
+    probe_s: float = 0.0
     note: str = ""
 
 
@@ -82,4 +84,4 @@ def fly(
             )
             break
         kept = jax.tree.map(jnp.copy, state)
-    return Pilot(kept if note else state, tuple(moments), clock() - began, note)
+    return Pilot(kept if note else state, tuple(moments), clock() - began, once, note)
