@@ -26,6 +26,7 @@ class Seconds(NamedTuple):
 def step_seconds(workload: Workload, sizes: list[int], seed: int, repeats: int = REPEATS) -> dict[int, Seconds]:
     """Seconds a step of every size, the sizes taking turns."""
     import jax
+    import jax.numpy as jnp
 
     from volgrad.learning.batching.loader import Loader
     from volgrad.learning.training.dispatch import Plan, Rung, train_program
@@ -37,6 +38,7 @@ def step_seconds(workload: Workload, sizes: list[int], seed: int, repeats: int =
     for size in sizes:
         optimizer = workload.optimizer_at(size)
         state = strong(begin(workload.task, optimizer, jax.random.key(seed)))
+        state = jax.tree.map(jnp.copy, state)  # it is donated, and leaves may share their memory
         steps = Plan([Rung(0, size)], 1 << 40, workload.rows).steps(size)
         shape = (steps, size, workload.rows, len(workload.image.features))
         runs[size] = train_program(workload.task, optimizer, state, shape), state, steps
