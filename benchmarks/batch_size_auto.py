@@ -4,6 +4,7 @@ A workload becomes a study, and its run is `volgrad train`'s. The budget is what
 customary batch: twice the samples that it needs at its best rate for the target.
 """
 
+import contextlib
 import math
 import tempfile
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import numpy as np
 
-from benchmarks.batch_size_runs import crossing
+from benchmarks.batch_size_runs import crossing, smoothed
 from benchmarks.batch_size_workloads import Workload, metric_of
 from volgrad.learning.batch_size.chooser import Effort, Wish, choose_size
 from volgrad.learning.batch_size.decision import Decision
@@ -23,8 +24,10 @@ from volgrad.learning.recipe import RawRecipe, Recipe, resolve
 from volgrad.learning.run import Hooks
 from volgrad.learning.run import train as run
 from volgrad.learning.study import Study, StudyData, StudyModel
+from volgrad.learning.training.checkpoint import read_checkpoint
 
 BUDGET = 2.0  # of what the customary batch needs
+ASKED = Effort(1.0, 1.5, 2.5)  # a run of less than a second is left alone where no seconds of probing are asked for
 _DAY = "1d"
 
 
@@ -34,19 +37,23 @@ class AutoRun(NamedTuple):
     steps: taken at each size until the target; empty where it was not reached.
     probe_s: of everything that was run only to choose, before the first step and on the way.
     run_s: of a run over the whole budget, by the chooser's own prediction.
+    least: of the metric, smoothed.
     """
 
     steps: dict[int, float]
     probe_s: float
     run_s: float
+    least: float = math.nan
 
 
-class _Arrived(Exception):  # noqa: N818 - no error
-    """The target was reached: the rest of the run is of no interest."""
+class _Arrived(KeyboardInterrupt):
+    """The target was reached: the rest of the run is of no interest. The run stores what it knows, as for Ctrl-C."""
 
 
-def recipe_of(workload: Workload, rate: float, samples: int, seed: int) -> tuple[Study, Recipe]:
-    """A workload as a study, and a recipe for it."""
+def recipe_of(
+    workload: Workload, rate: float, samples: int, seed: int, clusters: int | None = None
+) -> tuple[Study, Recipe]:
+    """A workload as a study, and a recipe for it, in batches of so many clusters or of a size that it finds itself."""
 
     class Told(Study):
         name: ClassVar[str] = "workload"
@@ -67,9 +74,14 @@ def recipe_of(workload: Workload, rate: float, samples: int, seed: int) -> tuple
     tables = {
         "task": {"use": "workload"},
         "data": {"test": 0.0, **_split_of(workload)},
-        "optimizer": {"name": workload.optimizer, "learning_rate": rate, "clip_norm": workload.clip or 0.0},
+        "optimizer": {
+            "name": workload.optimizer,
+            "learning_rate": rate,
+            "clip_norm": workload.clip or 0.0,
+            "reference_batch": Told.clusters,
+        },
         "schedule": {"name": "constant"},
-        "batch": {"size": "auto", "most": workload.sizes()[-1]},
+        "batch": {"clusters": clusters} if clusters else {"size": "auto", "most": workload.sizes()[-1]},
         "budget": {"samples": samples},
         "evaluate": {"every": 0.01},
     }
@@ -78,8 +90,8 @@ def recipe_of(workload: Workload, rate: float, samples: int, seed: int) -> tuple
     return Told(), resolve(RawRecipe("workload", tables | {"seed": seed}, {}), StudyData, StudyModel)
 
 
-def decide(workload: Workload, rate: float, samples: int, seed: int, effort: Effort | None = None) -> Decision:
-    """What the chooser says before a run of so many samples."""
+def decide(workload: Workload, rate: float, samples: int, seed: int, effort: Effort = ASKED) -> Decision:
+    """What the chooser says before a run of so many samples, asked as `volgrad batch-size` asks it."""
     study, recipe = recipe_of(workload, rate, samples, seed)
     with tempfile.TemporaryDirectory() as folder:
         prepared: Prepared = prepare(study, recipe, Path(), Path(folder))
@@ -90,12 +102,18 @@ def decide(workload: Workload, rate: float, samples: int, seed: int, effort: Eff
             prepared.loader.close()
 
 
-def auto_run(workload: Workload, target: float, rate: float, samples: int, seed: int) -> AutoRun:
-    """A run with `size = "auto"` until the workload's metric is at the target."""
-    study, recipe = recipe_of(workload, rate, samples, seed)
+def auto_run(
+    workload: Workload, target: float, rate: float, samples: int, seed: int, clusters: int | None = None
+) -> AutoRun:
+    """A run with `size = "auto"`, or of a fixed size, until the workload's metric is at the target.
+
+    The rate is meant for the customary size; a fixed size has what the rules make of it.
+    """
+    study, recipe = recipe_of(workload, rate, samples, seed, clusters)
     seen: list[tuple[int, int, float]] = []
     metric: list[Any] = []
     arrived: list[float] = []
+    decisions: list[Decision] = []
 
     def look(done: int, total: int, segment: Any) -> None:
         del total
@@ -108,25 +126,22 @@ def auto_run(workload: Workload, target: float, rate: float, samples: int, seed:
             arrived.append(at)
             raise _Arrived
 
+    def choose(subject: Any, wish: Wish, **settings: Any) -> Decision:
+        decisions.append(choose_size(subject, wish, **settings))
+        return decisions[-1]
+
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        decisions: list[Decision] = []
-
-        def choose(subject: Any, wish: Wish, **settings: Any) -> Decision:
-            decisions.append(choose_size(subject, wish, **settings))
-            return decisions[-1]
-
-        probes: list[float] = []
-        try:
-            result = run(study, recipe, Path(), out, hooks=Hooks(step=look), choose=choose)
-            probes.append(float(result.final["batch"]["probe_s"]))
-        except _Arrived:
-            probes.append(decisions[0].probe_s)
+        with contextlib.suppress(_Arrived):
+            run(study, recipe, Path(), out, hooks=Hooks(step=look), choose=choose)
+        host = read_checkpoint(out).host.get("batch")
     if not arrived:
-        at = crossing(np.array([one[0] for one in seen], float), np.array([one[2] for one in seen]), target)
-        arrived.append(at)
-    predicted_s = min(decisions[0].predicted_s)
-    return AutoRun(steps_by_size(seen, arrived[0]), probes[0], predicted_s)
+        metrics = np.array([one[2] for one in seen])
+        arrived.append(crossing(np.array([one[0] for one in seen], float), metrics, target))
+    probe_s = float(host["start"]["spent_s"] + host["probe_s"]) if host else 0.0
+    predicted_s = min(decisions[0].predicted_s) if decisions else math.nan
+    curve = smoothed(np.array([one[0] for one in seen], float), np.array([one[2] for one in seen]))
+    return AutoRun(steps_by_size(seen, arrived[0]), probe_s, predicted_s, float(curve.min()))
 
 
 def steps_by_size(seen: list[tuple[int, int, float]], samples: float) -> dict[int, float]:

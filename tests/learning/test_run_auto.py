@@ -5,7 +5,6 @@ What the clock would tell (the ladder) is given as data; noise is measured on th
 
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,13 +42,6 @@ FLAT = {32: 1e-2, 64: 1e-2, 128: 1e-2}
 STEEP = {32: 1e-4, 64: 1e-1}
 
 
-@dataclass(frozen=True)
-class Timely(Decision):
-    """A decision that tells what a noise probe takes."""
-
-    noise_s: float = 0.0
-
-
 def recipe_of(**tables):
     merged = {name: dict(value) if isinstance(value, dict) else value for name, value in TABLES.items()}
     for name, value in tables.items():
@@ -69,7 +61,7 @@ def start_of(first: int, seconds: dict[int, float], **more: Any) -> Start:
     return Start(first, tuple(Timed(size, 2 * size, step, 0.0, 0) for size, step in seconds.items()), **more)
 
 
-def chooser(first: int, seconds: dict[int, float], rows: float = 2.0, probe_s: float = 0.0):
+def chooser(first: int, seconds: dict[int, float], rows: float = 2.0, probe_s: float = 0.0, alike: float = 1.0):
     """What `choose_size` would return, had it measured these seconds a step, and a noise scale of about 50 clusters."""
 
     def choose(subject, wish, *, tell):
@@ -77,7 +69,8 @@ def chooser(first: int, seconds: dict[int, float], rows: float = 2.0, probe_s: f
         ladder, chosen = start_of(first, seconds).ladder, Chosen(first, rows, round(first * rows))
         none, reason = tuple(0.0 for _ in ladder), f"Batches of {first} clusters."
         noise, objective = noise_of(50.0), wish.objective
-        return Timely(chosen, objective, ladder, none, none, noise, (), (), 0.0, 0.0, reason, noise_s=probe_s)
+        more = {"noise_s": probe_s, "alike": alike}
+        return Decision(chosen, objective, ladder, none, none, noise, (), (), 0.0, 0.0, reason, **more)
 
     return choose
 
@@ -219,6 +212,17 @@ def test_rows_that_were_chosen_are_drawn_after_a_resumption_too(tmp_path):
     train(Waves(), recipe, Path(), tmp_path / "run", resume=True, choose=refuse)
     assert read_checkpoint(tmp_path / "run").host["order"]["rows_per_cluster"] == 1
     assert final_of(tmp_path / "run")["status"] == "done"
+
+
+def test_clusters_that_are_worth_less_stretch_the_run_and_the_size_that_its_rate_is_meant_for(tmp_path):
+    recipe = recipe_of(batch={"rows_per_cluster": "auto"}, budget={"samples": 1_000}, schedule={"name": "constant"})
+    for name, alike in (("same", 1.0), ("twice", 2.0)):
+        run(tmp_path / name, 32, STEEP, recipe, rows=1.0, alike=alike)
+    same, twice = (final_of(tmp_path / name)["samples"] for name in ("same", "twice"))
+    assert 1_900 <= twice <= 2_100
+    assert same < 1_100
+    rates = [metrics_of(tmp_path / name)[0]["lr"] for name in ("same", "twice")]
+    assert rates[0] / rates[1] == pytest.approx(math.sqrt(2.0))  # Adam's rule: the root of the size over the reference
 
 
 def test_a_run_that_is_rolled_back_decides_anew_and_resumes_to_the_same_bits(tmp_path):

@@ -193,7 +193,7 @@ class SizePolicy:
         >>> print(policy.explain(policy.init(64)))
         batches of 64 clusters; the noise was not measured yet
         """
-        here = f"batches of {state.clusters:,} clusters"
+        here = f"batches of {state.clusters:,} cluster{'' if state.clusters == 1 else 's'}"
         if state.mean is None:
             return f"{here}; the noise was not measured yet"
         choice = self._choice(state, steering(state.mean))
