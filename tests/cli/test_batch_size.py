@@ -17,7 +17,7 @@ from volgrad.learning.batch_size.from_recipe import bounds_for, budget_of, effor
 from volgrad.learning.batching.noise_scale import noise_scale
 from volgrad.learning.prepared import prepare
 from volgrad.tasks.training import batch_size as work
-from volgrad.tasks.training import read_plan, size_settings
+from volgrad.tasks.training import read_plan
 
 QUICK = ("--set", "data.clusters=60", "--set", "model.norm=none", "--most", "2", "--seconds", "0.3")
 RUNG = {
@@ -162,9 +162,23 @@ def prepared(tmp_path, *settings):
     return plan, found
 
 
-def decision(clusters):
+def decision(clusters, reference=16, **more):
     scale = noise_scale(np.array([[2.0, 1.0], [1.0, 2.0]]))
-    return Decision(Chosen(clusters, 3.0, 3 * clusters), "time", (), (), (), scale, (), (), 0.0, 0.0, "")
+    return Decision(
+        Chosen(clusters, 3.0, 3 * clusters),
+        "time",
+        (),
+        (),
+        (),
+        scale,
+        (),
+        (),
+        0.0,
+        0.0,
+        "",
+        reference=reference,
+        **more,
+    )
 
 
 def test_the_subject_has_the_recipe_without_its_schedule(tmp_path):
@@ -191,13 +205,30 @@ def test_budgets_of_every_kind_are_samples(tmp_path):
 
 def test_the_learning_rate_keeps_its_reference(tmp_path):
     plan, _ = prepared(tmp_path)
-    assert size_settings(plan, decision(64)) == ["batch.clusters=64", "optimizer.reference_batch=16"]
-    assert size_settings(plan, decision(16)) == ["batch.clusters=16"]
+    assert settings_of(plan.recipe, decision(64)) == ["batch.clusters=64", "optimizer.reference_batch=16"]
+    assert settings_of(plan.recipe, decision(16)) == ["batch.clusters=16"]
     for setting in ("optimizer.reference_batch=32", "optimizer.scale_with_batch=false"):
         fixed, _ = prepared(tmp_path, setting)
-        assert settings_of(fixed.recipe, decision(64), 16) == ["batch.clusters=64"]
+        reference = fixed.recipe.optimizer.reference_batch or 16
+        assert settings_of(fixed.recipe, decision(64, reference=reference)) == ["batch.clusters=64"]
     auto, _ = prepared(tmp_path, "batch.size=auto", "batch.rows_per_cluster=auto")
-    assert size_settings(auto, decision(64))[1:] == ["optimizer.reference_batch=16", "batch.rows_per_cluster=3"]
+    assert settings_of(auto.recipe, decision(64, rows_drawn=1, alike=2.0))[1:] == [
+        "optimizer.reference_batch=16",
+        "batch.rows_per_cluster=1",
+        "budget.samples=16000",
+    ]
+
+
+def test_what_it_says_to_set_replaces_what_a_recipe_asks_of_auto(tmp_path):
+    auto = ("batch.size=auto", "batch.least=4", "batch.most=64", "batch.rows_per_cluster=auto")
+    found, _ = prepared(tmp_path, *auto)
+    assert found.recipe.batch.bounds.least == 4
+    path = tmp_path / "auto.toml"
+    path.write_text(found.recipe.to_toml())
+    told = settings_of(found.recipe, decision(64, rows_drawn=1))
+    again = read_plan(path, told).recipe.batch
+    assert (again.clusters, again.size, again.least, again.rows_per_cluster) == (64, None, None, 1)
+    assert read_plan(path, ["batch.clusters=8"]).recipe.batch.rows_per_cluster is None
 
 
 def test_bounds_and_effort():

@@ -119,7 +119,8 @@ def test_alike_rows_are_drawn_thin_where_that_is_asked_for():
     whole = choose_size(subject, effort=Effort(0.02, 0.02, 0.0), clock=Clock())
     thin = choose_size(subject, Wish(rows=True), Effort(0.02, 0.02, 0.0), Clock())
     assert whole.chosen.rows_per_cluster == 16
-    assert thin.chosen.rows_per_cluster < 16
+    assert thin.chosen.rows_per_cluster == thin.rows_drawn < 16
+    assert whole.rows_drawn is None
     assert [one["rows_per_cluster"] for one in thin.rows_choice if one["best"]] == [thin.chosen.rows_per_cluster]
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.learning.subjects import mean_noise, mean_subject, same_bits, waves_subject
-from volgrad.learning.batch_size.noise_probe import NoiseProbe, folded, halves
+from volgrad.learning.batch_size.noise_probe import NoiseProbe, distinct, folded, halves
 from volgrad.learning.batch_size.subject import ladder_sizes, unit_of
 
 
@@ -37,6 +37,22 @@ def test_the_noise_of_fewer_rows_is_told_from_that_of_all():
     two = mean_subject(0.3, rows=8, columns=16, intraclass=0.3, rows_per_cluster=2)
     told = NoiseProbe(all_rows).at(all_rows, 0).at(2)
     assert told.clusters == pytest.approx(NoiseProbe(two).at(two, 0).clusters, rel=0.25)
+
+
+@pytest.mark.parametrize("position", [0, 100, 150, 190, 399])
+def test_no_cluster_stands_twice_in_a_probe_so_that_noise_does_not_look_like_signal(position):
+    subject = mean_subject(1e-4, clusters=250, rows=1, columns=64)  # 200 of them to train on
+    found = NoiseProbe(subject).at(subject, position)
+    assert found.units == 200
+    assert not found.significant
+
+
+@given(st.integers(0, 10_000), st.integers(1, 300), st.integers(0, 300))
+def test_a_probe_begins_where_its_clusters_are_all_of_one_epoch(position, count, more):
+    clusters = count + more
+    start = distinct(position, count, clusters)
+    assert start // clusters == (start + count - 1) // clusters
+    assert position <= start < position + clusters
 
 
 def test_a_slope_that_is_lost_in_noise_is_not_made_up():

@@ -69,7 +69,7 @@ def chooser(first: int, seconds: dict[int, float], rows: float = 2.0, probe_s: f
         ladder, chosen = start_of(first, seconds).ladder, Chosen(first, rows, round(first * rows))
         none, reason = tuple(0.0 for _ in ladder), f"Batches of {first} clusters."
         noise, objective = noise_of(50.0), wish.objective
-        more = {"noise_s": probe_s, "alike": alike}
+        more = {"noise_s": probe_s, "alike": alike, "rows_drawn": int(rows) if wish.rows else None}
         return Decision(chosen, objective, ladder, none, none, noise, (), (), 0.0, 0.0, reason, **more)
 
     return choose

@@ -56,7 +56,7 @@ def decided(ladder=None, scale=None, **more):
         "branches": tuple(branch(size, rounds) for size, rounds in ((4, 2), (8, 2), (16, 1))),
         "sharpness": tuple(sharp(size) for size in (1, 8, 128)),
         "rows_choice": tuple(
-            {"rows_per_cluster": rows, "relative_time": 1.0 + abs(rows - 8) / 8, "best": rows == 8}
+            {"rows_per_cluster": rows, "relative_time": 1.0 + abs(rows - 8) / 8, "best": rows == 8, "drawn": rows == 64}
             for rows in (4, 8, 64)
         ),
         "notes": ("batches of 512 clusters and more do not fit into memory",),
@@ -211,7 +211,8 @@ def test_fewer_rows_are_spoken_of_where_they_are_much_faster():
     assert "8 rows of each cluster in place of 64 would be 8 times as fast" in rows_words(told())
     assert rows_words(told(rows_choice=())) == ""
     alike = [
-        {"rows_per_cluster": rows, "relative_time": cost, "best": rows == 8} for rows, cost in ((8, 1.0), (64, 1.1))
+        {"rows_per_cluster": rows, "relative_time": cost, "best": rows == 8, "drawn": rows == 64}
+        for rows, cost in ((8, 1.0), (64, 1.1))
     ]
     assert rows_words(told(rows_choice=tuple(alike))) == ""
 

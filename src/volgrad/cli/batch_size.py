@@ -77,9 +77,9 @@ def batch_size(  # noqa: PLR0913 - a parameter an option
     began = time.perf_counter()
     runtime.start(threads)
     from volgrad.cli.train import hooks_on_terminal
-    from volgrad.learning.batch_size.from_recipe import effort_of
+    from volgrad.learning.batch_size.from_recipe import effort_of, settings_of
     from volgrad.tasks.training import batch_size as work
-    from volgrad.tasks.training import read_plan, size_settings
+    from volgrad.tasks.training import read_plan
 
     plan = read_plan(recipe, set_ or [])
     # sizes that only the user's bound keeps in the race are timed, however little they promise
@@ -87,7 +87,7 @@ def batch_size(  # noqa: PLR0913 - a parameter an option
     wish: dict[str, Any] = {"objective": objective, "least": least, "most": most}
     with hooks_on_terminal(quiet=common.json) as hooks:
         found = work(plan, out / "image", **wish, effort=effort, hooks=hooks)
-    settings = size_settings(plan, found)
+    settings = settings_of(plan.recipe, found)
     told = _write(found, settings, recipe, out, time.perf_counter() - began, report)
     if common.json:
         print_json(told)

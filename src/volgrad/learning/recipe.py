@@ -142,12 +142,31 @@ def read_recipe(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
             raise InputError(f"--set {override}: write key=value, such as batch.size=128")
         _put(tables, key, _parsed(text.strip()), override)
         given[key] = text.strip()
+    _without_alternatives(tables, given)
+    _without_auto(tables.get("batch"), given)
+    return RawRecipe(str(file), tables, given)
+
+
+def _without_alternatives(tables: dict[str, Any], given: dict[str, str]) -> None:
+    """Drop from the file what `--set` gave otherwise."""
     for name, keys in _ALTERNATIVES:
         if isinstance(table := tables.get(name), dict) and any(f"{name}.{key}" in given for key in keys):
             for key in keys:
                 if f"{name}.{key}" not in given:
                     table.pop(key, None)
-    return RawRecipe(str(file), tables, given)
+
+
+def _without_auto(batch: Any, given: dict[str, str]) -> None:
+    """Drop what says something with size "auto" only, where `--set` gave another size."""
+    if (
+        not isinstance(batch, dict)
+        or not {"batch.size", "batch.clusters"} & given.keys()
+        or batch.get("size") == "auto"
+    ):
+        return
+    for key in ("least", "most", "objective", "rows_per_cluster"):
+        if f"batch.{key}" not in given and (key != "rows_per_cluster" or batch.get(key) == "auto"):
+            batch.pop(key, None)
 
 
 def resolve(raw: RawRecipe, data: type[StudyData], model: type[StudyModel]) -> Recipe:

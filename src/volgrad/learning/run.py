@@ -1,7 +1,6 @@
 """A run: from a recipe to a folder with a trained state, whatever happens on the way."""
 
 import json
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from volgrad.learning.batch_size.decision import Decision
 from volgrad.learning.batch_size.from_recipe import subject_of
 from volgrad.learning.batch_size.noise_probe import NoiseProbe
 from volgrad.learning.batch_size.subject import Subject
+from volgrad.learning.batch_size.timing import out_of_memory
 from volgrad.learning.batching.order import Blocks
 from volgrad.learning.prepared import BlocksChoice, prepare, samples_in
 from volgrad.learning.recipe import Recipe
@@ -65,13 +65,13 @@ def train(
         try:
             told = {"recipe_folder": _recipe_folder(folder, base)} | ({} if threads is None else {"threads": threads})
             return _go(Context(prepared, folder, hooks, began), told, choose)
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
+        except (jax.errors.JaxRuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
                 raise
-            raise WorkError(
-                f"{out}: out of memory on the device with batches of {prepared.clusters} clusters: lower "
-                "[batch] size, or raise accumulate, and resume"
-            ) from error
+            size = f"with batches of {prepared.clusters} clusters: lower [batch] size, or raise accumulate, and resume"
+            if recipe.batch.auto:
+                size = "whatever the size: bound it by batch.most, draw fewer rows of a cluster, or use a smaller model"
+            raise WorkError(f"{out}: out of memory on the device {size}") from error
         finally:
             prepared.loader.close()
 
@@ -138,8 +138,7 @@ def _chosen(context: Context, host: dict[str, Any], choose: Choose) -> _Chosen:
     subject = subject_of(prepared, budget)
     wish = Wish(table.objective or "time", table.bounds, rows=table.rows_per_cluster == "auto")
     decision = choose(subject, wish, tell=context.hooks.stage)
-    drawn = math.ceil(decision.chosen.rows_per_cluster)
-    if wish.rows and drawn < prepared.loader.rows:
+    if (drawn := decision.rows_drawn) is not None:
         told, budget = budget, max(1, round(budget * decision.alike))
         context.note(
             f"{drawn} of up to {prepared.loader.rows} rows are drawn of a cluster: {told:,} samples of all rows are "

@@ -161,7 +161,7 @@ class Loop:
         try:
             progress = self._advance(progress, metrics)
         except (KeyboardInterrupt, SystemExit):  # asked to stop: what was done so far is kept
-            self.save(self.latest)
+            self.save(self.latest, self.latest_host)
             self._context.note(f"stored at {int(self.latest.state.samples):,} samples: go on with --resume")
             raise
         if self.best and not self.best["samples"]:
@@ -172,7 +172,7 @@ class Loop:
         return self._finished(progress)
 
     def _advance(self, progress: Progress, metrics: Metrics) -> Progress:
-        self.latest = progress
+        self.latest, self.latest_host = progress, self.host(progress)
         if self.trainer.plan.next(int(progress.state.samples)) is None or self.status != "done":
             self._context.note("this run had ended already; nothing was trained")
         elif self.validation is not None and self.best is None:
@@ -204,7 +204,7 @@ class Loop:
                 self.status = "no better"
             if time.perf_counter() - self.saved >= self.recipe.checkpoint.every_seconds:
                 self.save(progress)
-            self.latest = progress
+            self.latest, self.latest_host = progress, self.host(progress)
             self._context.hooks.step(int(progress.state.samples), self.budget, segment)
         return progress
 
@@ -319,14 +319,14 @@ class Loop:
             **({} if self.adaptation is None else {"batch": self.adaptation.host()}),
         }
 
-    def save(self, progress: Progress) -> None:
-        """Store a checkpoint, and before it the best state so far."""
-        samples = int(progress.state.samples)
+    def save(self, progress: Progress, host: dict[str, Any] | None = None) -> None:
+        """Store a checkpoint, and before it the best state so far; `host`: what was known then, where it is not now."""
+        samples, host = int(progress.state.samples), self.host(progress) if host is None else host
         if self.unsaved_best is not None:
-            best, host = int(self.unsaved_best.samples), self.host(progress)
+            best = int(self.unsaved_best.samples)
             self._context.best.save(best, self.unsaved_best, host, self._context.identity)
             self.unsaved_best = None
-        self._context.checkpoints.save(samples, stored(progress), self.host(progress), self._context.identity)
+        self._context.checkpoints.save(samples, stored(progress), host, self._context.identity)
         self.saved, self.stored = time.perf_counter(), samples
 
     def _finished(self, progress: Progress) -> Result:

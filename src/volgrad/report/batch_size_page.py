@@ -1,6 +1,5 @@
 """The page of a batch-size choice: one self-contained HTML file, from what `batch-size.json` holds."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -154,11 +153,10 @@ def _sharpness(told: Mapping[str, Any]) -> str:
 
 def _rows_choice(told: Mapping[str, Any]) -> str:
     heads = ("rows of each cluster", "times the best", "")
-    drawn = math.ceil(told["chosen"]["rows_per_cluster"])
     rows = []
     for one in told["rows_choice"]:
         marks = ["best"] if one["best"] else []
-        marks += ["drawn here"] if one["rows_per_cluster"] == drawn else []
+        marks += ["drawn here"] if one["drawn"] else []
         cells = (f"{one['rows_per_cluster']:,}", times_text(one["relative_time"]), ", ".join(marks))
         rows.append((cells, _STRONG if one["best"] else ""))
     says = (

@@ -1,6 +1,5 @@
 """What was found of batch sizes, in words and cells: the same on the terminal and on the page."""
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -173,18 +172,17 @@ def likeness_words(noise: Mapping[str, Any]) -> str:
 def rows_words(told: Mapping[str, Any]) -> str:
     """Whether another number of rows of each cluster would be clearly better; nothing where it would not.
 
-    >>> options = [{"rows_per_cluster": 8, "relative_time": 1.0, "best": True}]
-    >>> options.append({"rows_per_cluster": 64, "relative_time": 3.0, "best": False})
-    >>> rows_words({"chosen": {"rows_per_cluster": 64.0}, "rows_choice": options})[:61]
+    >>> options = [{"rows_per_cluster": 8, "relative_time": 1.0, "best": True, "drawn": False}]
+    >>> options.append({"rows_per_cluster": 64, "relative_time": 3.0, "best": False, "drawn": True})
+    >>> rows_words({"rows_choice": options})[:61]
     'Where noise is what limits a step, 8 rows of each cluster in '
     """
-    drawn = math.ceil(told["chosen"]["rows_per_cluster"])
     best = next((one for one in told["rows_choice"] if one["best"]), None)
-    here = next((one for one in told["rows_choice"] if one["rows_per_cluster"] == drawn), None)
+    here = next((one for one in told["rows_choice"] if one["drawn"]), None)
     if best is None or here is None or not here["relative_time"] or here["relative_time"] < _WORTH:
         return ""
     rows = best["rows_per_cluster"]
-    told_of = f"{rows:,} row{'' if rows == 1 else 's'} of each cluster in place of {drawn:,}"
+    told_of = f"{rows:,} row{'' if rows == 1 else 's'} of each cluster in place of {here['rows_per_cluster']:,}"
     return (
         f"Where noise is what limits a step, {told_of} would be {times_text(here['relative_time'])} times as fast: try "
         f"--set batch.rows_per_cluster={rows}."

@@ -11,12 +11,13 @@ import numpy as np
 from jaxtyping import PyTree, Shaped
 
 from volgrad.data.image import Image
-from volgrad.errors import InputError, UnknownOptionError
+from volgrad.errors import InputError, UnknownOptionError, WorkError
 from volgrad.learning.batch_size.chooser import Effort, Wish, choose_size
 from volgrad.learning.batch_size.decision import Decision
 from volgrad.learning.batch_size.own_calls import RowData
 from volgrad.learning.batch_size.own_code import OwnCode, choose_own
 from volgrad.learning.batch_size.subject import Subject
+from volgrad.learning.batch_size.timing import out_of_memory
 from volgrad.learning.batching.batch import Batch
 from volgrad.learning.batching.indexed import indexed
 from volgrad.learning.batching.loader import Loader
@@ -127,7 +128,19 @@ def choose_batch_size(
         raise InputError("choose_batch_size: optimizer goes with a task: a step of your own has its own")
     rows = RowData(data, clusters, told.seed)
     effort = None if told.seconds is None else Effort(0.5 * told.seconds, 0.5 * told.seconds, 0.0)
-    return choose_own(OwnCode(step, grad, params, rows, told.work(rows.clusters)), told.wish, effort)
+    try:
+        return choose_own(OwnCode(step, grad, params, rows, told.work(rows.clusters)), told.wish, effort)
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise _no_memory() from error
+
+
+def _no_memory() -> WorkError:
+    return WorkError(
+        "choose_batch_size: out of memory while gradients were measured or sizes compared: bound the size by most, or "
+        "use a smaller model"
+    )
 
 
 class _Told(NamedTuple):
@@ -205,6 +218,10 @@ def _of_task(task: Any, data: Any, told: _Told) -> Decision:
         seconds = told.seconds
         effort = None if seconds is None else Effort(0.2 * seconds, 0.2 * seconds, 0.6 * seconds)
         decision = choose_size(subject, told.wish, effort)
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise _no_memory() from error
     finally:
         loader.close()
     if moves:

@@ -17,7 +17,7 @@ from volgrad.errors import InputError, UnknownOptionError, WorkError
 from volgrad.learning.assemble import optimizers
 from volgrad.learning.batch_size.chooser import Effort, Wish, choose_size
 from volgrad.learning.batch_size.decision import Decision
-from volgrad.learning.batch_size.from_recipe import bounds_for, budget_of, notes_of, settings_of, subject_of
+from volgrad.learning.batch_size.from_recipe import bounds_for, budget_of, notes_of, subject_of
 from volgrad.learning.batch_size.timing import out_of_memory
 from volgrad.learning.batching.loader import Loader, batch_of
 from volgrad.learning.batching.size_choice import OBJECTIVES, Objective
@@ -34,7 +34,7 @@ from volgrad.learning.training.trainer import Validation
 from volgrad.runtime import double_precision
 from volgrad.tasks.studies import find_study
 
-__all__ = ["Plan", "Trained", "batch_size", "load_run", "lr_range", "read_plan", "size_settings", "train"]
+__all__ = ["Plan", "Trained", "batch_size", "load_run", "lr_range", "read_plan", "train"]
 
 
 @dataclass(frozen=True)
@@ -251,8 +251,3 @@ def batch_size(
     finally:
         prepared.loader.close()
     return dataclasses.replace(found, notes=(*prepared.notes(), *notes_of(prepared), *found.notes))
-
-
-def size_settings(plan: Plan, decision: Decision) -> list[str]:
-    """What to `--set` so that a plan runs in batches of the size that `batch_size` chose for it: `key=value` each."""
-    return settings_of(plan.recipe, decision, plan.study.clusters)

@@ -9,11 +9,13 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
+
 from volgrad.learning.assemble import Optimizers
 from volgrad.learning.batch_size.decision import Decision
 from volgrad.learning.batch_size.noise_probe import NoiseProbe
 from volgrad.learning.batch_size.subject import Subject
-from volgrad.learning.batch_size.timing import Clock
+from volgrad.learning.batch_size.timing import Clock, out_of_memory
 from volgrad.learning.batching.noise_scale import NoiseScale
 from volgrad.learning.batching.size_choice import Timed, Work
 from volgrad.learning.batching.size_policy import Observation, PolicyRule, SizePolicy, SizeState
@@ -50,13 +52,13 @@ class Start(NamedTuple):
 
     @classmethod
     def of(cls, decision: Decision, probe_s: float, probe_rows: int | None = None) -> "Start":
-        """From a choice; a program for each size of the ladder was compiled for it."""
+        """From a choice; what was compiled for it tells what compiling one more size takes."""
         return cls(
             decision.clusters,
             tuple(decision.ladder),
             float(probe_s),
             probe_rows,
-            float(decision.compile_s / len(decision.ladder)),
+            float(decision.compile_s / max(1, sum(rung.measured for rung in decision.ladder))),
             float(decision.probe_s),
             float(decision.alike),
         )
@@ -177,15 +179,19 @@ class Adaptation:
         return self._changed(position) if self.state.clusters < lost else ""
 
     def _measured(self, progress: Progress, position: int) -> NoiseScale | None:
-        """The noise at a state; None where a gradient is not finite."""
+        """The noise at a state; None where a gradient is not finite, or memory does not suffice for the probe."""
         subject = self._subject.at(progress.state)
-        before = time.perf_counter()
-        self._probe.compile(subject)
-        compiled = time.perf_counter()
-        self.compile_s += compiled - before
+        before = compiled = time.perf_counter()
         try:
+            self._probe.compile(subject)
+            compiled = time.perf_counter()
+            self.compile_s += compiled - before
             return self._probe.at(subject, position)
         except ValueError:
+            return None
+        except (jax.errors.JaxRuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
             return None
         finally:
             self.probe_s += time.perf_counter() - compiled

@@ -4,10 +4,11 @@ The pieces: `time_ladder` (seconds a step, memory), `fly` (a pilot, and the nois
 `prove` (paired branches). What they find is put into words here.
 """
 
+import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -138,8 +139,7 @@ class _Choosing:
         self.subject = self.subject.with_rows(table.rows_per_cluster, alike)
         try:
             decision = self._decided(given, probe.unit, (pilot, thin), table, None)
-            chosen = decision.chosen._replace(rows_per_cluster=table.rows_per_cluster)
-            return dataclasses.replace(decision, chosen=chosen, alike=alike)
+            return dataclasses.replace(decision, rows_drawn=table.rows_per_cluster, alike=alike)
         finally:
             self.subject.loader.close()
 
@@ -148,7 +148,8 @@ class _Choosing:
         subject, clock = self.subject, self.clock
         ladder = time_ladder(subject, [trial.clusters], clock, 0.0, self.tell, None, trial)
         before = clock()
-        noise = probe.at(subject, int(subject.state.samples))
+        with _finite_at_first():
+            noise = probe.at(subject, int(subject.state.samples))
         noise_s, rung = clock() - before, ladder.rungs[0]
         choice = choose(ladder.rungs, steering(noise), subject.work)
         return Decision(
@@ -163,8 +164,8 @@ class _Choosing:
             probe_s=max(0.0, clock() - self.began - self.compile_s),
             compile_s=self.compile_s,
             reason=(
-                f"Batches of {_size(rung)}, which the learning rate is meant for: the run takes some "
-                f"{_duration(run_s)}, less than choosing would."
+                f"Batches of {_size(rung)}, as near as can be to what the learning rate is meant for: the run takes "
+                f"some {_duration(run_s)}, less than choosing would."
             ),
             reference=subject.work.reference,
             noise_s=noise_s,
@@ -179,8 +180,9 @@ class _Choosing:
         ready: Trial | None,
     ) -> Decision:
         subject, (pilot, noise) = self.subject, found
-        sizes = ladder_sizes(subject.clusters, self.wish.bounds.most, unit)
-        hopeless = None if effort.whole_ladder else _Hopeless(subject.work, _GROWTH * steering(noise))
+        sizes = ladder_sizes(subject.clusters, self.wish.bounds.most, unit, subject.work.reference)
+        whole = effort.whole_ladder or self.wish.bounds.least > 1  # smaller ones say nothing of those that are allowed
+        hopeless = None if whole else _Hopeless(subject.work, _GROWTH * steering(noise))
         ladder = time_ladder(subject, sizes, self.clock, effort.timing, self.tell, hopeless, ready)
         self.compile_s += ladder.compile_s
         choice = choose(ladder.rungs, steering(noise), subject.work, self.wish.objective, self.wish.bounds)
@@ -202,7 +204,7 @@ class _Choosing:
             compile_s=self.compile_s,
             reason=_reason(self.wish, ladder, choice, noise, place, proof),
             sharpness=sharp,
-            rows_choice=() if table is None else _rows_told(table),
+            rows_choice=() if table is None else _rows_told(table, subject.loader.rows),
             reference=subject.work.reference,
             noise_s=pilot.probe_s if ready is not None else None,  # other rows a cluster take another time
             confirmed=None if proof is None else proof.confirmed,
@@ -223,7 +225,7 @@ class _Choosing:
         Whatever size the noise at the start would ask for is no good one: in small batches a run jitters, its gradients
         are those of the jitter, and the noise scale looks small [measured: 1 to 2 clusters in place of 8 to 16].
         """
-        sizes = ladder_sizes(self.subject.clusters, self.wish.bounds.most, unit)
+        sizes = ladder_sizes(self.subject.clusters, self.wish.bounds.most, unit, self.subject.work.reference)
         usual = [size for size in sizes if size <= self.subject.work.reference] or sizes[:1]
         before = self.clock()
         try:
@@ -243,12 +245,8 @@ class _Choosing:
 
     def _pilot(self, probe: NoiseProbe, trial: Trial, effort: Effort) -> Pilot:
         samples = math.ceil(_PILOT_SHARE * self.subject.work.samples)
-        try:
+        with _finite_at_first():
             return fly(self.subject, probe, trial, samples, self.clock, effort.pilot, self.tell)
-        except ValueError as error:
-            raise InputError(
-                f"the noise cannot be measured at the first variables ({error}): look for extreme values in the data"
-            ) from error
 
     def _rows(self, noise: NoiseScale, effort: Effort) -> RowsChoice:
         """What other numbers of rows a cluster would cost."""
@@ -280,6 +278,17 @@ class _Choosing:
         return proof, sharp
 
 
+@contextlib.contextmanager
+def _finite_at_first() -> Iterator[None]:
+    """Says what to do where gradients are not finite before the first step."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(
+            f"the noise cannot be measured at the first variables ({error}): look for extreme values in the data"
+        ) from error
+
+
 def late_noise(pilot: Pilot) -> NoiseScale:
     """Noise over the later half of a pilot: the mean of what was measured there, before dividing."""
     end = pilot.moments[-1].samples
@@ -288,9 +297,14 @@ def late_noise(pilot: Pilot) -> NoiseScale:
     return pooled(late)
 
 
-def _rows_told(table: RowsChoice) -> tuple[dict[str, Any], ...]:
+def _rows_told(table: RowsChoice, drawn: int) -> tuple[dict[str, Any], ...]:
     return tuple(
-        {"rows_per_cluster": rows, "relative_time": cost, "best": rows == table.rows_per_cluster}
+        {
+            "rows_per_cluster": rows,
+            "relative_time": cost,
+            "best": rows == table.rows_per_cluster,
+            "drawn": rows == drawn,
+        }
         for rows, cost in zip(table.options, table.relative, strict=False)
     )
 
@@ -302,7 +316,8 @@ def _sharpness(subject: Subject, branches: Sequence[Branch]) -> tuple[dict[str, 
         state = branch.state
         told = sharpness(subject.task, state.variables, state.statistics, batch, jax.random.key(0))
         parts = {name: float(value) for name, value in told._asdict().items()}
-        found.append({"clusters": branch.clusters, "rows": branch.rows, **parts})
+        at = {"clusters": branch.clusters, "rows": branch.rows, "seconds": branch.seconds, "samples": branch.samples}
+        found.append(at | parts)
     return tuple(found)
 
 

@@ -50,6 +50,7 @@ class Decision:
         branches: what sizes did from one state in the same seconds, where that was tried.
         sharpness: of where branches of a small, the chosen and a large size ended.
         rows_choice: what every number of rows a cluster would cost.
+        rows_drawn: of each cluster, where that was chosen; None: as before.
         alike: clusters drawn as chosen that are worth one as they were drawn before: whose gradients are as noisy.
         reference: clusters a batch, drawn as chosen, that the learning rate is meant for.
         noise_s: seconds that measuring the noise once takes; None where it was not timed.
@@ -73,6 +74,7 @@ class Decision:
     reason: str
     sharpness: tuple[dict[str, Any], ...] = ()
     rows_choice: tuple[dict[str, Any], ...] = ()
+    rows_drawn: int | None = None
     alike: float = 1.0
     reference: int = 1
     noise_s: float | None = None
@@ -102,6 +104,7 @@ class Decision:
             "branches": list(self.branches),
             "sharpness": list(self.sharpness),
             "rows_choice": list(self.rows_choice),
+            "rows_drawn": self.rows_drawn,
             "alike": self.alike,
             "reference": self.reference,
             "noise_s": self.noise_s,

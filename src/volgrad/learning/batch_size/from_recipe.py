@@ -1,7 +1,5 @@
 """What a recipe asks for, as a subject whose batch size can be chosen."""
 
-import math
-
 import msgspec
 
 from volgrad.errors import InputError
@@ -95,7 +93,7 @@ def notes_of(prepared: Prepared) -> list[str]:
     return told
 
 
-def settings_of(recipe: Recipe, decision: Decision, default: int) -> list[str]:
+def settings_of(recipe: Recipe, decision: Decision) -> list[str]:
     """What to `--set` so that a recipe runs in batches of the chosen size, as they were tried.
 
     The learning rate goes on being meant for the size that it was meant for, where it follows the size.
@@ -103,13 +101,13 @@ def settings_of(recipe: Recipe, decision: Decision, default: int) -> list[str]:
     Args:
         recipe: that the size was chosen for.
         decision: the choice.
-        default: clusters a batch of a recipe that names no size.
     """
     table, clusters = recipe.optimizer, decision.clusters
     told = [f"batch.clusters={clusters}"]
-    first = recipe.batch.rungs(decision.chosen.rows_per_cluster, default)[0][1]
-    if table.scale_with_batch and table.reference_batch is None and clusters != first:
-        told.append(f"optimizer.reference_batch={first}")
-    if recipe.batch.rows_per_cluster == "auto":
-        told.append(f"batch.rows_per_cluster={math.ceil(decision.chosen.rows_per_cluster)}")
+    if table.scale_with_batch and clusters != decision.reference != table.reference_batch:
+        told.append(f"optimizer.reference_batch={decision.reference}")
+    if decision.rows_drawn is not None:
+        told.append(f"batch.rows_per_cluster={decision.rows_drawn}")
+        if recipe.budget.samples is not None:
+            told.append(f"budget.samples={round(decision.alike * recipe.budget.samples)}")
     return told

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, Float64, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from volgrad.learning.batch_size.subject import Subject, unit_of
 from volgrad.learning.batching.batch import Batch, Rows
@@ -21,7 +21,7 @@ from volgrad.learning.batching.noise_scale import NoiseScale, noise_scale
 from volgrad.learning.training.state import mean_loss
 from volgrad.learning.training.task import Task
 
-__all__ = ["NoiseProbe", "folded", "halves"]
+__all__ = ["NoiseProbe", "distinct", "folded", "halves"]
 
 _FOLDED = 4096  # numbers that a gradient is folded to
 _LEAST_UNITS, _MOST_UNITS = 24, 1024
@@ -81,7 +81,7 @@ class NoiseProbe:
         )
 
     def _stack(self, subject: Subject, position: int) -> Stack:
-        return subject.loader.stack(position, self.units, self.unit)
+        return subject.loader.stack(distinct(position, self.clusters, subject.clusters), self.units, self.unit)
 
     def _arguments(self, subject: Subject, stack: Stack) -> tuple[Any, ...]:
         state, factor = subject.state, subject.preconditioner()
@@ -89,6 +89,18 @@ class NoiseProbe:
         factors = np.ones(flat.shape) if factor is None else factor
         scale = jnp.asarray(factors, flat.dtype)
         return subject.task, state.variables, state.statistics, state.key, scale, tuple(stack)
+
+
+def distinct(position: int, count: int, clusters: int) -> int:
+    """The position from which so many clusters are all different: none of the next epoch stand beside the same ones.
+
+    A cluster that is there twice would count as two that agree, and noise would look like signal.
+
+    >>> distinct(0, 4, 10), distinct(5, 4, 10), distinct(8, 4, 10), distinct(18, 10, 10)
+    (0, 5, 10, 20)
+    """
+    place = position % clusters
+    return position if place + count <= clusters else position - place + clusters
 
 
 def halves(mask: Bool[Array, "clusters rows"], key: PRNGKeyArray) -> tuple[Any, Any]:
@@ -124,7 +136,7 @@ def _program(split: bool) -> Any:
 
     def gram(
         task: Task, variables: PyTree, statistics: PyTree, key: Array, scale: Array, stack: tuple[Array, ...]
-    ) -> Float64[Array, "units units"]:
+    ) -> Float[Array, "units units"]:
         def of_unit(part: tuple[tuple[Array, ...], Array]) -> Array:
             drawn, number = part
             batch, own = batch_of(*drawn), jax.random.fold_in(key, number)

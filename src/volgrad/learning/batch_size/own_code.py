@@ -85,7 +85,7 @@ def choose_own(
     choice = _choice(ladder, first, code.work, wish)
     if effort is None:
         given = effort_for(choice.predicted_s[choice.place])
-    flight, notes = _fly(code, probe, ladder, choice, first, clock, given.pilot, tell)
+    flight, notes = _fly(code, probe, ladder, first, clock, given.pilot, tell)
     noise = late_noise(flight)
     choice = _choice(ladder, noise, code.work, wish)
     rung, compile_s = ladder.rungs[choice.place], ladder.compile_s + probe.compile_s
@@ -255,7 +255,6 @@ def _fly(
     code: OwnCode,
     probe: OwnNoise,
     ladder: _Ladder,
-    choice: Choice,
     first: NoiseScale,
     clock: Clock,
     budget_s: float,
@@ -263,8 +262,8 @@ def _fly(
 ) -> tuple[Pilot, tuple[str, ...]]:
     """Step through the beginning of the run and measure the noise on the way, where the step tells its params."""
     began, moments = clock(), [Moment(0, first)]
-    size = ladder.rungs[choice.place].clusters
-    trial = ladder.trials.get(size) or ladder.trials[max(ladder.trials)]
+    usual = [size for size in ladder.trials if size <= code.work.reference]
+    trial = ladder.trials[max(usual, default=min(ladder.trials))]
     params = trial.fresh(code.params)
     if not trial.advances:
         note = "step does not answer with new params, alone or first: noise is that at the given params only"

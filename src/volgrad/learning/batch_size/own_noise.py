@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64, PyTree
 
 from volgrad.errors import InputError
+from volgrad.learning.batch_size.noise_probe import distinct
 from volgrad.learning.batch_size.own_calls import OwnFunction, Program, RowData
 from volgrad.learning.batch_size.timing import Clock
 from volgrad.learning.batching.noise_scale import NoiseScale, noise_scale
@@ -84,7 +85,8 @@ class OwnNoise:
         """The noise scale there, on the clusters from `position` of the order on; None where it is not finite."""
         fresh = self._grad.fresh(params)
         found = []
-        drawn = self._data.drawn(position, self.units * self.unit)
+        count = self.units * self.unit
+        drawn = self._data.drawn(distinct(position, count, self._data.clusters), count)
         for start in range(0, len(drawn), self.unit):
             for part in self._parts(drawn[start : start + self.unit]):
                 found.append(self._gradient(fresh, part))

@@ -76,7 +76,8 @@ def fly(
         stepped += clock() - before
         tell(f"pilot, {seen:,} samples")
         try:
-            moments.append(Moment(start + seen, probe.at(subject.at(state), start + seen)))
+            place = start + len(moments) * probe.clusters  # other clusters each time, as long as there are any
+            moments.append(Moment(start + seen, probe.at(subject.at(state), place)))
         except ValueError:
             note = (
                 f"gradients were no longer finite after {seen:,} samples in batches of {trial.clusters:,}: the noise "

@@ -89,11 +89,6 @@ class Subject:
         """Rows that a batch of so many clusters draws, on average."""
         return max(1, round(clusters * self.loader.mean_drawn))
 
-    @property
-    def parameters(self) -> int:
-        """Numbers that are learned."""
-        return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(self.state.variables))
-
     def preconditioner(self) -> np.ndarray | None:
         """What the optimiser divides a gradient by, as a factor of each variable; None where it does not, or not yet.
 
@@ -115,16 +110,17 @@ def _one_batch(loader: Loader) -> Stack:
     return Stack(*(part[0] for part in loader.stack(0, 1, count)))
 
 
-def ladder_sizes(clusters: int, most: int | None = None, unit: int = 1) -> list[int]:
-    """Sizes that are tried: powers of two from one unit on, and all of the data at the end.
+def ladder_sizes(clusters: int, most: int | None = None, unit: int = 1, usual: int = 1) -> list[int]:
+    """Sizes that are tried: powers of two from one unit on, the usual size, and all of the data at the end.
 
     Args:
         clusters: of the data.
         most: that are allowed.
         unit: clusters whose gradient exists by itself (`unit_of`): smaller batches would be another model.
+        usual: size that the learning rate is meant for.
 
-    >>> ladder_sizes(20), ladder_sizes(20, most=6), ladder_sizes(20, unit=8)
-    ([1, 2, 4, 8, 16, 20], [1, 2, 4, 6], [8, 16, 20])
+    >>> ladder_sizes(20), ladder_sizes(20, most=6), ladder_sizes(20, unit=8), ladder_sizes(20, usual=12)
+    ([1, 2, 4, 8, 16, 20], [1, 2, 4, 6], [8, 16, 20], [1, 2, 4, 8, 12, 16, 20])
     """
     top = clusters if most is None else min(clusters, most)
     sizes = []
@@ -132,7 +128,7 @@ def ladder_sizes(clusters: int, most: int | None = None, unit: int = 1) -> list[
     while size <= top:
         sizes.append(size)
         size *= 2
-    return sizes if sizes[-1] == top else [*sizes, top]
+    return sorted({*sizes, top, *([usual] if sizes[0] <= usual <= top else [])})
 
 
 def unit_of(task: Task, statistics: Any, rows: float) -> int:

@@ -36,6 +36,7 @@ Clock = Callable[[], float]
 
 _ROWS_A_CALL = 4096  # of a trial: enough that the call itself (.1 ms) is little beside its steps
 _MOST_STEPS, _LEAST_STEPS = 64, 2
+_CALL_SHARE = 0.01  # of the run's samples that a call sees at most: pilots and branches are made of whole calls
 _LEAST_ROUNDS, _MOST_ROUNDS = 3, 15
 _LEAST_S = 0.3  # of three rounds of a size that are always worth their time
 _SPARED = 0.8  # of the free memory that a step may need by the compiler's account (assumption)
@@ -57,7 +58,8 @@ class Trial:
         """
         loader = subject.loader
         self.clusters = clusters
-        self.steps = int(np.clip(_ROWS_A_CALL // max(1, clusters * loader.rows), _LEAST_STEPS, _MOST_STEPS))
+        many = min(_ROWS_A_CALL // max(1, clusters * loader.rows), int(_CALL_SHARE * subject.work.samples / clusters))
+        self.steps = int(np.clip(many, _LEAST_STEPS, _MOST_STEPS))
         shape = (self.steps, clusters, loader.rows, len(loader.image.features))
         self._task, self._loader = subject.task, loader
         self._program = train_program(subject.task, subject.optimizers(clusters, None), subject.state, shape)

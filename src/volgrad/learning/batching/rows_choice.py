@@ -54,7 +54,7 @@ def choose_rows(noise: NoiseScale, cost: RowCost, most: int) -> RowsChoice:
     between, within = max(noise.between, 0.0), max(noise.within, 0.0)
     worth = [(between + within / m) * (cost.cluster_s + m * cost.row_s) for m in options]
     best = min(worth)
-    place = worth.index(best)
+    place = worth.index(best) if best > 0.0 else len(options) - 1  # without any noise there is nothing to choose by
     cheapest = cheapest_rows_per_cluster(noise.intraclass, cost.cluster_s / cost.row_s)
     return RowsChoice(
         options[place], cheapest, tuple(options), tuple(one / best for one in worth) if best > 0.0 else ()
