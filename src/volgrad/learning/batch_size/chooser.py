@@ -337,7 +337,7 @@ def _reason(wish: Wish, ladder: Ladder, choice: Choice, noise: NoiseScale, place
     if others:
         told.append(f"To get as far, {' and '.join(others)}.")
     if wish.objective == "samples":
-        told.append("Chosen to spare data: the fastest size that needs at most a tenth more samples than the smallest.")
+        told.append("Chosen to spare data: the fastest that needs at most a tenth more samples than can be.")
     elif wish.objective == "memory":
         told.append("Chosen to spare memory: the least that takes at most a quarter longer than the fastest.")
     if proof is not None:

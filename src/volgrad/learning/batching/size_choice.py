@@ -106,8 +106,9 @@ def choose(
 ) -> Choice:
     """The rung of the ladder that serves the objective best.
 
-    "time": least predicted seconds. "samples": the fastest of those that need at most a tenth more samples than the
-    smallest size does. "memory": the least memory of those that take at most a quarter longer than the fastest.
+    "time": least predicted seconds. "samples": the fastest of those up to a tenth of the noise scale, which need at
+    most a tenth more samples than the least possible. "memory": the least memory of those that take at most a quarter
+    longer than the fastest.
 
     Args:
         ladder: by ascending size.
