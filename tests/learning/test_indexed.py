@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from tests.learning.problems import Logistic, Regression, data
 from volgrad.errors import InputError
 from volgrad.learning.batching import indexed as module
-from volgrad.learning.batching.batch import Batch
+from volgrad.learning.batching.batch import Batch, Rows
 from volgrad.learning.batching.indexed import indexed
 from volgrad.learning.batching.loader import Loader, batch_of
 from volgrad.learning.training.first_order import named
 from volgrad.learning.training.loop import begin, make_step
 from volgrad.learning.training.state import mean_loss
+from volgrad.learning.training.task import Task
 
 
 def batch_from(image, position, clusters, seed=0) -> Batch:
@@ -115,3 +116,22 @@ def test_the_last_of_very_many_is_still_told_apart():
 def test_no_cluster_is_refused(mask):
     with pytest.raises(InputError, match="data of 0 clusters"):
         indexed(Regression(), Batch(np.zeros(mask.shape), mask, np.ones(mask.shape)))
+
+
+def test_leaves_of_numpy_are_looked_up_in_compiled_code_that_holds_the_task():
+    data = Batch(np.arange(5.0), np.ones(5, bool), np.ones(5))
+
+    class Value(Task):
+        def init(self, key):
+            return jnp.zeros(()), ()
+
+        def loss(self, variables, statistics, batch, key):
+            return batch.rows, ()
+
+        def evaluate(self, variables, statistics, batch):
+            return {"loss": batch.rows.sum()}
+
+    task, image = indexed(Value(), data)
+    values = np.asarray(image.rows)[:, None, :]
+    batch = Batch(Rows(jnp.asarray(values), jnp.ones((5, 1), bool)), jnp.ones(5, bool), jnp.ones(5))
+    assert float(jax.jit(lambda: task.evaluate(None, (), batch)["loss"])()) == 10.0

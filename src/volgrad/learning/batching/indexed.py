@@ -5,6 +5,7 @@ So a chain's quotes go through the same loader, programs and probes as a month o
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
@@ -48,7 +49,8 @@ class Indexed(Task):
 
     def _taken(self, batch: Batch) -> Batch:
         place = batch.rows.values[:, 0, 0].astype(jnp.int32)
-        return take(self.data, jnp.where(batch.mask, place, self.data.clusters))
+        data = jax.tree.map(jnp.asarray, self.data)  # numpy's own leaves cannot be looked up by traced numbers
+        return take(data, jnp.where(batch.mask, place, data.clusters))
 
 
 def indexed(task: Task, data: Batch) -> tuple[Indexed, Image]:
