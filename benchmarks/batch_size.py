@@ -335,18 +335,23 @@ def main(
         if workload.held_back and not held_back:
             raise SystemExit(f"{name} is held back: give --held-back once the policy is frozen")
         told.append(Judge(with_targets(workload, place), place, settings).report())
-    found = summary(told)
-    show(told, found)
+        _write(json_file, seed, told, skipped)  # what is known so far
+    show(told, summary(told))
+    _write(json_file, seed, told, skipped)
+
+
+def _write(file: Path | None, seed: int, told: list[dict[str, Any]], skipped: dict[str, str]) -> None:
+    if file is None:
+        return
     report = {
         "benchmark": "batch_size",
         "seed": seed,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread",
         "workloads": told,
-        "summary": found,
+        "summary": summary(told),
         "skipped": skipped,
     }
-    if json_file:
-        json_file.write_text(json.dumps(report, indent=1) + "\n")
+    file.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":
