@@ -51,7 +51,8 @@ def _line(told: list[dict[str, Any]], regrets: list[list[float]]) -> dict[str, A
 
 def _speed_up(case: dict[str, Any], value: float) -> float:
     """Time of the largest that fits over this one's; 0 for a failure."""
-    return (1.0 + case["regret"][LARGEST]) / (1.0 + value) if np.isfinite(value) else 0.0
+    known = np.isfinite(value) and value > -1.0  # a best size that failed on fresh seeds is no yardstick
+    return (1.0 + case["regret"][LARGEST]) / (1.0 + value) if known else 0.0
 
 
 def _is_first(case: dict[str, Any], value: float) -> bool:
