@@ -14,6 +14,7 @@ from volgrad.learning.batching.size_choice import OBJECTIVES, Bounds
 from volgrad.learning.batching.size_policy import steering
 
 EFFORT = Effort(timing=0.05, pilot=0.05, branches=0.05, sharpness=True, whole_ladder=True)
+FEW = Wish(bounds=Bounds(1, 8))
 INTERFACE = {"chosen", "ladder", "noise", "branches", "probe_s", "compile_s", "reason"}
 
 
@@ -97,7 +98,7 @@ def test_the_reason_names_the_size_the_noise_and_what_others_would_cost(decided)
 def test_seconds_of_probing_are_those_of_the_clock():
     clock = Clock()
     began = clock.now
-    decision = choose_size(mean_subject(), effort=Effort(0.02, 0.02, 0.0), clock=clock)
+    decision = choose_size(mean_subject(), FEW, Effort(0.02, 0.02, 0.0), clock)
     assert 0.0 < decision.probe_s + decision.compile_s <= clock.now - began
     assert decision.branches == ()
 
@@ -116,8 +117,8 @@ def test_where_the_slope_is_lost_in_noise_the_lower_bound_is_gone_by():
 
 def test_alike_rows_are_drawn_thin_where_that_is_asked_for():
     subject = mean_subject(0.3, clusters=4000, rows=16, columns=8, intraclass=0.6)
-    whole = choose_size(subject, effort=Effort(0.02, 0.02, 0.0), clock=Clock())
-    thin = choose_size(subject, Wish(rows=True), Effort(0.02, 0.02, 0.0), Clock())
+    whole = choose_size(subject, FEW, Effort(0.02, 0.02, 0.0), Clock())
+    thin = choose_size(subject, FEW._replace(rows=True), Effort(0.02, 0.02, 0.0), Clock())
     assert whole.chosen.rows_per_cluster == 16
     assert thin.chosen.rows_per_cluster == thin.rows_drawn < 16
     assert whole.rows_drawn is None
@@ -126,7 +127,7 @@ def test_alike_rows_are_drawn_thin_where_that_is_asked_for():
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_objective_is_told_in_words(objective):
-    decision = choose_size(mean_subject(), Wish(objective), Effort(0.02, 0.02, 0.0), Clock())
+    decision = choose_size(mean_subject(), FEW._replace(objective=objective), Effort(0.02, 0.02, 0.0), Clock())
     assert decision.objective == objective
     assert (f"spare {objective.replace('samples', 'data')}" in decision.reason) == (objective != "time")
 
