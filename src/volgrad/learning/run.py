@@ -13,12 +13,12 @@ from volgrad.learning.assemble import Optimizers, optimizers
 from volgrad.learning.batch_size.adaptation import Adaptation, Start, affordable_rows, probe_of, samples_for, time_probe
 from volgrad.learning.batch_size.chooser import Wish, choose_size
 from volgrad.learning.batch_size.decision import Decision
-from volgrad.learning.batch_size.from_recipe import subject_of
+from volgrad.learning.batch_size.from_recipe import budget_of, subject_of
 from volgrad.learning.batch_size.noise_probe import NoiseProbe
 from volgrad.learning.batch_size.subject import Subject
 from volgrad.learning.batch_size.timing import out_of_memory
 from volgrad.learning.batching.order import Blocks
-from volgrad.learning.prepared import BlocksChoice, prepare, samples_in
+from volgrad.learning.prepared import BlocksChoice, prepare
 from volgrad.learning.recipe import Recipe
 from volgrad.learning.run_folder import RunFolder, run_folder
 from volgrad.learning.run_loop import SILENT, Context, Hooks, Loop, Result, resumed, stored
@@ -202,14 +202,9 @@ def _loaded(context: Context) -> Loaded | None:
 
 def _budget(context: Context) -> int:
     """Samples of the run; seconds are turned into samples once, by measurement."""
-    table = context.recipe.budget
-    if table.samples is not None:
-        return table.samples
-    if table.epochs is not None:
-        return max(1, round(table.epochs * len(context.prepared.splits.train)))
-    assert table.seconds is not None
-    context.hooks.stage("timing")
-    return samples_in(context.prepared, table.seconds)
+    if context.recipe.budget.seconds is not None:
+        context.hooks.stage("timing")
+    return budget_of(context.prepared)
 
 
 def _order_before(folder: RunFolder) -> tuple[BlocksChoice, int | None]:

@@ -66,14 +66,12 @@ class Proof(NamedTuple):
     before: loss of the common state.
     confirmed: whether the predicted size was not beaten in every replicate.
     clusters: the size to take.
-    predicted_s: seconds that the branches took by the ladder.
     """
 
     branches: tuple[Branch, ...]
     before: float
     confirmed: bool
     clusters: int
-    predicted_s: float
 
 
 class Judge:
@@ -137,9 +135,8 @@ def prove(
             ranked = [*ranked[: keep - 1], favourite]
         alive = {size: alive[size] for size in ranked}
     best = winner(results, favourite, list(alive), before)
-    spent = sum(branch.seconds for branch in results.values()) * replicates
     ordered = tuple(results[size] for size in sorted(results))
-    return Proof(ordered, before, best == favourite, best, spent)
+    return Proof(ordered, before, best == favourite, best)
 
 
 def winner(results: dict[int, Branch], favourite: int, finalists: Sequence[int], before: float) -> int:
